@@ -1,0 +1,3 @@
+"""Person segmentation in live video on small boards."""
+
+__version__ = "0.1.0"

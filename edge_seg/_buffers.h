@@ -1,0 +1,52 @@
+/* Arrays from Python, as 2-D views with a row stride, through the buffer protocol (no NumPy headers). */
+#ifndef EDGE_SEG_BUFFERS_H
+#define EDGE_SEG_BUFFERS_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef struct {
+    Py_buffer buffer;
+    unsigned char *data;
+    Py_ssize_t rows, cols;  /* cols counts items, all trailing dimensions flattened */
+    Py_ssize_t stride;      /* bytes from one row to the next */
+} Plane;
+
+/* Fills `plane` from an array of at least one dimension whose rows are contiguous. A 1-D array is one row.
+ * `format` is the struct character of the items ("B", "f", "h", ...). Returns 0, or -1 with a Python error set. */
+static inline int plane_get(Plane *plane, PyObject *array, char format, int writable, const char *name)
+{
+    int flags = PyBUF_STRIDES | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
+    if (PyObject_GetBuffer(array, &plane->buffer, flags) < 0)
+        return -1;
+    const Py_buffer *b = &plane->buffer;
+    if (b->ndim < 1 || b->format == NULL || b->format[0] != format || b->format[1] != '\0') {
+        PyErr_Format(PyExc_TypeError, "%s: expected an array of format '%c', got '%s' with %d dimensions", name, format,
+                     b->format ? b->format : "?", b->ndim);
+        goto fail;
+    }
+    plane->rows = b->ndim == 1 ? 1 : b->shape[0];
+    plane->cols = b->ndim == 1 ? b->shape[0] : 1;
+    Py_ssize_t expected = b->itemsize;
+    for (int d = b->ndim - 1; d >= (b->ndim == 1 ? 0 : 1); d--) {
+        if (b->shape[d] > 1 && b->strides[d] != expected) {
+            PyErr_Format(PyExc_ValueError, "%s: rows must be contiguous", name);
+            goto fail;
+        }
+        expected *= b->shape[d];
+        if (b->ndim > 1)
+            plane->cols *= b->shape[d];
+    }
+    plane->stride = b->ndim == 1 ? expected : b->strides[0];
+    plane->data = b->buf;
+    return 0;
+fail:
+    PyBuffer_Release(&plane->buffer);
+    return -1;
+}
+
+static inline void plane_release(Plane *plane) { PyBuffer_Release(&plane->buffer); }
+
+#endif

@@ -1,0 +1,162 @@
+"""What travels between the stages. Arrays say their shape, dtype, range and unit.
+
+A sequence number travels with every frame, mask and alpha: blending a mask with another frame than the
+one it was made for, or carried to, is a bug that a test can see.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+U8 = NDArray[np.uint8]
+F32 = NDArray[np.float32]
+
+
+class Matrix(str, Enum):
+    """The YCbCr matrix of a picture (ITU-R BT.601 or BT.709). The range is always limited (16 to 235)."""
+
+    BT601 = "bt601"
+    BT709 = "bt709"
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class I420:
+    """One picture in YUV 4:2:0: three planes, views into one buffer, limited range.
+
+    The buffer is laid out as GStreamer lays out I420 (rows padded to 4 bytes, an even number of luma rows),
+    so that it can be handed to an encoder as it is. Odd sizes are allowed: chroma is rounded up.
+    """
+
+    buffer: U8
+    """Shape: (size,), contiguous."""
+    y: U8
+    """Shape: (height, width)."""
+    u: U8
+    """Shape: ((height + 1) // 2, (width + 1) // 2)."""
+    v: U8
+    """Shape: ((height + 1) // 2, (width + 1) // 2)."""
+    matrix: Matrix = Matrix.BT709
+
+    @property
+    def width(self) -> int:
+        return int(self.y.shape[1])
+
+    @property
+    def height(self) -> int:
+        return int(self.y.shape[0])
+
+    @property
+    def planes(self) -> tuple[U8, U8, U8]:
+        return self.y, self.u, self.v
+
+    @staticmethod
+    def buffer_size(width: int, height: int) -> int:
+        """Bytes of a picture of this size in GStreamer's layout."""
+        rows = _round_up(height, 2)
+        return rows * _round_up(width, 4) + rows * _round_up((width + 1) // 2, 4)
+
+    @classmethod
+    def wrap(cls, buffer: U8, width: int, height: int, matrix: Matrix = Matrix.BT709) -> I420:
+        """A picture over `buffer` (shape: (buffer_size(width, height),), uint8), without a copy."""
+        if width < 1 or height < 1:
+            raise ValueError(f"a picture needs at least 1x1 pixels, got {width}x{height}")
+        size = cls.buffer_size(width, height)
+        if buffer.shape != (size,):
+            raise ValueError(f"a {width}x{height} I420 picture needs {size} bytes, got shape {buffer.shape}")
+        rows, chroma_rows, chroma_cols = _round_up(height, 2), (height + 1) // 2, (width + 1) // 2
+        stride, chroma_stride = _round_up(width, 4), _round_up(chroma_cols, 4)
+        luma_end = rows * stride
+        chroma_end = luma_end + chroma_rows * chroma_stride
+        return cls(
+            buffer=buffer,
+            y=buffer[:luma_end].reshape(rows, stride)[:height, :width],
+            u=buffer[luma_end:chroma_end].reshape(chroma_rows, chroma_stride)[:, :chroma_cols],
+            v=buffer[chroma_end:size].reshape(chroma_rows, chroma_stride)[:, :chroma_cols],
+            matrix=matrix,
+        )
+
+    @classmethod
+    def allocate(cls, width: int, height: int, matrix: Matrix = Matrix.BT709) -> I420:
+        """A picture of undefined content."""
+        return cls.wrap(np.empty(cls.buffer_size(width, height), np.uint8), width, height, matrix)
+
+    @classmethod
+    def filled(cls, width: int, height: int, yuv: tuple[int, int, int], matrix: Matrix = Matrix.BT709) -> I420:
+        """A picture of one colour, given as limited-range code values."""
+        picture = cls.allocate(width, height, matrix)
+        for plane, value in zip(picture.planes, yuv, strict=True):
+            plane[:] = value
+        return picture
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One captured picture."""
+
+    picture: I420
+    seq: int
+    """Counts the frames that the source captured, also those dropped before anyone saw them."""
+    captured_ns: int
+    """When the source captured it, on the monotonic clock (time.monotonic_ns)."""
+    truth: U8 | None = None
+    """The exact mask, where the source knows it (synthetic): (height, width), 0 or 255."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mask:
+    """Where the person is in one frame, at the model's resolution."""
+
+    probability: F32
+    """Shape: (rows, cols), float32 in [0, 1], C-contiguous. Covers the whole picture, stretched."""
+    seq: int
+    """The frame that this mask is for: made from it, or carried to it by flow."""
+    observed_seq: int
+    """The newest frame the model has looked at for this mask. Equals `seq` when the model saw this frame."""
+    observed_ns: int
+    """Capture time of that newest frame: the age of the mask is counted from it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockFlow:
+    """Motion between two luma grids, one vector per block. It points backward: current -> previous.
+
+    What stands at (x, y) in the current grid stood at (x + dx, y + dy) in the previous one, so a mask is
+    carried forward by sampling the previous mask there.
+    """
+
+    vectors: F32
+    """Shape: (block rows, block cols, 2), float32, (dx, dy) in pixels of the luma grid."""
+    residual: F32
+    """Shape: (block rows, block cols), float32 >= 0: mean absolute luma difference after motion
+    compensation, in 8-bit code values."""
+    confidence: F32
+    """Shape: (block rows, block cols), float32 in [0, 1]: how far the vector is to be believed."""
+    block_px: int
+    """Side of a block in pixels of the luma grid; the last row and column may be cut off by its edge."""
+    grid_shape: tuple[int, int]
+    """(rows, cols) of the luma grid."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Alpha:
+    """How much of the person shows at each pixel of one frame, kept in the form that makes upsampling cheap.
+
+    alpha(x) = clip(gain(x) * luma(x) / 255 + offset(x), 0, 1), with `gain` and `offset` upsampled bilinearly
+    from the coarse grid and luma at full resolution: the fast guided filter (He and Sun, "Fast Guided
+    Filter", arXiv:1505.00996). A gain of zero is plain bilinear upsampling of `offset`.
+    """
+
+    gain: F32
+    """Shape: (rows, cols), float32."""
+    offset: F32
+    """Shape: (rows, cols), float32."""
+    seq: int
+    """The frame that it is for."""

@@ -1,0 +1,28 @@
+"""The two C extensions. Everything else about the package is in pyproject.toml.
+
+Both are optional: where no compiler is found the package installs without them and the
+NumPy/OpenCV references beside them are used (slower, same results).
+"""
+
+import sys
+
+from setuptools import Extension, setup
+
+# The buffer protocol is part of the limited API from 3.11 on.
+limited = sys.version_info >= (3, 11)
+macros = [("Py_LIMITED_API", "0x030B0000")] if limited else []
+
+
+def extension(name: str) -> Extension:
+    return Extension(
+        f"edge_seg._{name}",
+        sources=[f"edge_seg/_{name}.c"],
+        depends=["edge_seg/_buffers.h"],
+        define_macros=macros,
+        py_limited_api=limited,
+        extra_compile_args=["-O3", "-fno-math-errno", "-Wall", "-Wextra"],
+        optional=True,
+    )
+
+
+setup(ext_modules=[extension("flow"), extension("blend")])
