@@ -14,13 +14,14 @@ macros = [("Py_LIMITED_API", "0x030B0000")] if limited else []
 
 
 def extension(name: str) -> Extension:
+    # -fno-wrapv: Python compiles with -fwrapv, under which GCC does not recognise a sum of absolute differences.
     return Extension(
         f"edge_seg._{name}",
         sources=[f"edge_seg/_{name}.c"],
         depends=["edge_seg/_buffers.h"],
         define_macros=macros,
         py_limited_api=limited,
-        extra_compile_args=["-O3", "-fno-math-errno", "-Wall", "-Wextra"],
+        extra_compile_args=["-O3", "-fno-wrapv", "-fno-math-errno", "-Wall", "-Wextra"],
         optional=True,
     )
 
