@@ -1,0 +1,28 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo test lint format clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup:  ## install what is missing: apt packages, .venv, Python packages
+	@scripts/setup.sh demo
+
+setup-dev:
+	@scripts/setup.sh dev
+
+demo: setup  ## run on the bundled clip, served at rtsp://127.0.0.1:8554/live (DEMO_SOURCE=camera, DEMO_SECONDS=20)
+	@scripts/demo.sh
+
+test: setup-dev  ## run the test suite
+	.venv/bin/python -m pytest
+
+lint: setup-dev  ## ruff and mypy
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: setup-dev  ## let ruff format the code
+	.venv/bin/ruff format .
+
+clean:  ## remove what was built and installed here
+	rm -rf .venv build *.egg-info edge_seg/*.so

@@ -1,0 +1,52 @@
+"""`edge-seg run CONFIG`: the daemon, in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import threading
+from pathlib import Path
+
+from edge_seg import config_file
+from edge_seg.commands import Subparsers
+from edge_seg.engine import Engine
+from edge_seg.errors import EXIT_OK
+
+log = logging.getLogger(__name__)
+
+
+def register(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "run",
+        help="run the daemon in the foreground",
+        description="Runs the daemon until SIGINT or SIGTERM. Exit status: 0 stopped by a signal, 1 failed at run "
+        "time, 78 bad configuration.",
+    )
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="the YAML file")
+    parser.add_argument(
+        "--seconds", metavar="N", type=float, default=0, help="stop by itself after N seconds (default: never)"
+    )
+    parser.set_defaults(handler=handle)
+
+
+def handle(arguments: argparse.Namespace) -> int:
+    config = config_file.load(arguments.config)
+    logging.basicConfig(
+        level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    if arguments.seconds > 0:
+        timer = threading.Timer(arguments.seconds, stop.set)
+        timer.daemon = True
+        timer.start()
+    engine = Engine(config)
+    engine.run(stop)
+    log.info(
+        "stopped after %d frames (%d replaced by newer ones before their turn, %d past the budget); "
+        "p50/p99 in ms: %s",
+        engine.frames_out, engine.frames_dropped, engine.misses, engine.times.summary(),
+    )
+    return EXIT_OK

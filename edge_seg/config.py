@@ -1,0 +1,65 @@
+"""What a deployment can set. Each stage owns its settings; this is the whole they make."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from edge_seg.background import BackgroundSettings
+from edge_seg.flow import FlowSettings
+from edge_seg.fusion import FusionSettings
+from edge_seg.matte import MatteSettings
+from edge_seg.model_card import ModelSettings
+from edge_seg.sinks.rtsp import RtspSettings
+from edge_seg.sources.base import SourceSettings
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class LatencySettings(_Section):
+    """The promise of how old a picture is when it leaves."""
+
+    budget_ms: Annotated[float, Field(ge=5, le=2000)] = 40
+    """From the capture of a frame to its hand-over to the outputs."""
+
+
+class PrivacySettings(_Section):
+    """What viewers see when there is no mask to go by."""
+
+    mode: Literal["closed", "open"] = "closed"
+    """closed: only the background. open: the picture as the camera sees it."""
+    max_mask_age_ms: Annotated[float, Field(ge=50, le=60_000)] = 1000
+    """A mask that the model has not renewed for so long is no longer shown."""
+
+
+class LogSettings(_Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(_Section):
+    """Everything the daemon does follows from this."""
+
+    source: Annotated[SourceSettings, Field(discriminator="type")]
+    model: ModelSettings = ModelSettings()
+    mask_sync: Literal["budget", "exact"] = "budget"
+    """budget: the frame leaves in time, with a mask carried by flow if need be. exact: the frame waits for
+    its own mask."""
+    latency: LatencySettings = LatencySettings()
+    flow: FlowSettings = FlowSettings()
+    fusion: FusionSettings = FusionSettings()
+    matte: MatteSettings = MatteSettings()
+    background: BackgroundSettings = BackgroundSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    outputs: Annotated[list[RtspSettings], Field(min_length=1)] = [RtspSettings()]
+    log: LogSettings = LogSettings()
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _model_by_name(cls, value: object) -> object:
+        """`model: auto` is short for `model: {file: auto}`."""
+        return {"file": value} if isinstance(value, str) else value

@@ -1,0 +1,260 @@
+"""A YAML file -> Config, or every error in it at once, each with its line, key and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from edge_seg.config import Config
+from edge_seg.errors import ConfigError
+
+Key = tuple[str | int, ...]
+"""Where a value stands: ("outputs", 0, "port")."""
+
+
+def load(path: Path) -> Config:
+    """The validated configuration; paths in it are relative to its own folder and come out absolute.
+
+    Raises ConfigError with one problem per line, `FILE:LINE: key: what, got, allowed`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+    document = _Document(path, text)
+    if not document.problems:
+        try:
+            config = Config.model_validate_json(json.dumps(document.data, default=str), strict=True)
+        except ValidationError as error:
+            document.problems += [
+                document.describe(detail) for detail in _innermost(error.errors(include_url=False))
+            ]
+        else:
+            config = _with_absolute_paths(config, path.resolve().parent)
+            document.problems += document.missing_files(config)
+    if document.problems:
+        raise ConfigError(*document.problems)
+    return config
+
+
+def dump(config: Config) -> str:
+    """The effective configuration as YAML, every default spelled out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+class _Document:
+    """A YAML text with the line of every key, and the problems found in it."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.path = path
+        self.problems: list[str] = []
+        self.data: Any = {}
+        self._lines: dict[Key, int] = {}
+        try:
+            node = yaml.compose(text, Loader=yaml.SafeLoader)
+            if node is not None:
+                self._walk(node, ())
+                self.data = yaml.safe_load(text)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line = mark.line + 1 if mark else 1
+            self.problems = [f"{path}:{line}: not valid YAML: {error.problem or error}"]
+        except yaml.YAMLError as error:
+            self.problems = [f"{path}:1: not valid YAML: {error}"]
+        if not self.problems and not isinstance(self.data, dict):
+            self.problems = [f"{path}:1: expected keys such as `source:`, got {_shown(self.data)}"]
+
+    def _walk(self, node: yaml.Node, key: Key) -> None:
+        self._lines.setdefault(key, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            seen: dict[str, int] = {}
+            for name_node, value_node in node.value:
+                name = str(name_node.value)
+                line = name_node.start_mark.line + 1
+                if name in seen and name != "<<":
+                    self.problems.append(self._problem(line, (*key, name), f"stands twice, first in line {seen[name]}"))
+                seen[name] = line
+                self._lines[(*key, name)] = line
+                self._walk(value_node, (*key, name))
+        elif isinstance(node, yaml.SequenceNode):
+            for index, item in enumerate(node.value):
+                self._walk(item, (*key, index))
+
+    def _line(self, key: Key) -> int:
+        """The line of the key, or of the nearest thing around it that is in the file."""
+        while key and key not in self._lines:
+            key = key[:-1]
+        return self._lines.get(key, 1)
+
+    def _problem(self, line: int, key: Key, what: str) -> str:
+        return f"{self.path}:{line}: {_dotted(key)}: {what}"
+
+    def describe(self, detail: ErrorDetails) -> str:
+        """One line for one error of pydantic's."""
+        key = self._without_tags(detail["loc"])
+        kind, context = detail["type"], detail.get("ctx", {})
+        if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+            allowed = _allowed_keys(self.data, key[:-1])
+            what = f"unknown key{_nearest(str(key[-1]), allowed)}, allowed: {', '.join(sorted(allowed))}"
+        elif kind in ("missing", "missing_argument"):
+            what = "is missing and has no default"
+        elif kind == "union_tag_not_found":
+            key, what = (*key, "type"), f"is missing, allowed: {', '.join(_tags(self.data, key))}"
+        elif kind in ("literal_error", "union_tag_invalid"):
+            expected = context.get("expected_tags") or context.get("expected", "")
+            allowed = [word.strip(" '") for word in str(expected).replace(" or ", ", ").split(",")]
+            got = context.get("tag", detail["input"])
+            key = (*key, "type") if kind == "union_tag_invalid" else key
+            what = f"got {_shown(got)}{_nearest(str(got), allowed)}, allowed: {', '.join(allowed)}"
+        elif kind in ("dataclass_type", "model_type", "model_attributes_type"):
+            what = f"expected keys below it, got {_shown(detail['input'])}"
+        else:
+            message = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            what = f"got {_shown(detail['input'])}, allowed: {message}"
+        return self._problem(self._line(key), key, what)
+
+    def _without_tags(self, loc: tuple[str | int, ...]) -> Key:
+        """pydantic's location, less the names of union members that it puts between the keys."""
+        key: list[str | int] = []
+        value = self.data
+        for part in loc:
+            if isinstance(value, dict) and part not in value and value.get("type") == part:
+                continue
+            key.append(part)
+            if isinstance(value, dict):
+                value = value.get(part)
+            elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+                value = value[part]
+        return tuple(key)
+
+    def missing_files(self, config: Config) -> list[str]:
+        problems = []
+        for key, file in _files(config):
+            what = _why_unusable(file)
+            if what is not None:
+                problems.append(self._problem(self._line(key), key, what))
+        return problems
+
+
+def _innermost(details: list[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """Without the repetitions that unions of plain types make: one error per place."""
+    seen = set()
+    for detail in details:
+        if detail["loc"] not in seen:
+            seen.add(detail["loc"])
+            yield detail
+
+
+def _dotted(key: Key) -> str:
+    text = ""
+    for part in key:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text or "the file"
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "nothing"
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _nearest(word: str, allowed: list[str]) -> str:
+    matches = difflib.get_close_matches(word.lower(), allowed, n=1, cutoff=0.5)
+    return f" (did you mean {matches[0]}?)" if matches else ""
+
+
+def _section_types(annotation: Any) -> Iterator[type]:
+    """The dataclasses and models in an annotation, however deep in unions, lists and Annotated."""
+    if isinstance(annotation, type) and (is_dataclass(annotation) or issubclass(annotation, BaseModel)):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _section_types(argument)
+
+
+def _sections_at(data: Any, key: Key) -> list[type]:
+    """Which sections of the schema may stand at `key`, given the `type` that the data names there."""
+    sections: list[type] = [Config]
+    value = data
+    for part in key:
+        value = value[part] if isinstance(value, (dict, list)) and (isinstance(part, int) or part in value) else None
+        if isinstance(part, int):
+            continue
+        hints = [get_type_hints(section, include_extras=True).get(part) for section in sections]
+        sections = [found for hint in hints if hint is not None for found in _section_types(hint)]
+        tag = value.get("type") if isinstance(value, dict) else None
+        matching = [s for s in sections if tag is not None and getattr(s, "type", None) == tag]
+        sections = matching or sections
+    tag = value.get("type") if isinstance(value, dict) else None
+    return [s for s in sections if tag is not None and getattr(s, "type", None) == tag] or sections
+
+
+def _field_names(section: type) -> list[str]:
+    if issubclass(section, BaseModel):
+        return list(section.model_fields)
+    return [field.name for field in fields(section)] if is_dataclass(section) else []
+
+
+def _allowed_keys(data: Any, key: Key) -> list[str]:
+    return sorted({name for section in _sections_at(data, key) for name in _field_names(section)})
+
+
+def _tags(data: Any, key: Key) -> list[str]:
+    return sorted({str(getattr(section, "type", "?")) for section in _sections_at(data, key)})
+
+
+def _files(config: Config) -> Iterator[tuple[Key, Path]]:
+    """The files that the configuration names and that must be there, with their keys."""
+    if config.source.type == "file":
+        yield ("source", "path"), Path(config.source.path)
+    if config.background.path:
+        yield ("background", "path"), Path(config.background.path)
+    if _is_path(config.model.file):
+        yield ("model", "file"), Path(config.model.file)
+
+
+def _is_path(model: str) -> bool:
+    return model.endswith(".tflite") or "/" in model
+
+
+def _why_unusable(file: Path) -> str | None:
+    try:
+        if not file.exists():
+            beside = [path.name for path in file.parent.iterdir()] if file.parent.is_dir() else []
+            return f"no such file: {file}{_nearest(file.name, beside)}"
+        if not file.is_file():
+            return f"is not a file: {file}"
+        if file.stat().st_size == 0:
+            return f"is empty: {file}"
+        with file.open("rb"):
+            return None
+    except OSError as error:
+        return f"cannot be read: {file}: {error.strerror}"
+
+
+def _with_absolute_paths(config: Config, base: Path) -> Config:
+    """Relative paths are meant from the file that names them."""
+
+    def absolute(path: str) -> str:
+        return str(base / Path(path).expanduser())
+
+    changes: dict[str, Any] = {}
+    if config.source.type == "file":
+        changes["source"] = replace(config.source, path=absolute(config.source.path))
+    if config.background.path:
+        changes["background"] = replace(config.background, path=absolute(config.background.path))
+    if _is_path(config.model.file):
+        changes["model"] = replace(config.model, file=absolute(config.model.file))
+    return config.model_copy(update=changes)
+
+

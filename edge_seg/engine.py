@@ -1,0 +1,189 @@
+"""The frame loop: newest frame in, composited picture out, the model beside it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from fractions import Fraction
+
+from edge_seg import slate
+from edge_seg.background import Background, open_background
+from edge_seg.capture import Capture
+from edge_seg.config import Config
+from edge_seg.model_worker import ModelWorker
+from edge_seg.pipeline import Pipeline, Privacy
+from edge_seg.segmenter import Segmenter, open_segmenter
+from edge_seg.sinks import open_sink
+from edge_seg.sinks.base import OutputFormat, Sink
+from edge_seg.slot import LatestSlot
+from edge_seg.sources import open_source
+from edge_seg.timings import StageTimes
+from edge_seg.types import I420, Frame
+
+log = logging.getLogger(__name__)
+
+TAKE_TIMEOUT_S = 0.1
+"""How often the loop looks up while no frame comes: the rate of the slate, and the delay of a stop."""
+
+STOP_DEADLINE_S = 0.5
+"""Each thread gets so long to end."""
+
+HAND_OVER_MARGIN_NS = 3_000_000
+"""Kept free between the planned hand-over of a frame and its deadline."""
+
+MISS_LOG_INTERVAL_NS = 60_000_000_000
+
+DEFAULT_FPS = Fraction(30)
+
+
+class Engine:
+    """Everything that runs while the daemon runs. `run` once, in any thread."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.times = StageTimes()
+        self.frames_out = 0
+        self.misses = 0
+        self._slot: LatestSlot[Frame] = LatestSlot()
+        self._capture = Capture(lambda: open_source(config.source), self._slot, config.source.stale_ms)
+        self.sinks: list[Sink] = [open_sink(settings) for settings in config.outputs]
+        self._worker: ModelWorker | None = None
+        self._output: OutputFormat | None = None
+        self._tail_ns = 0
+        self._next_miss_log_ns = 0
+        self._shown_ns = 0
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop` is set. Raises ConfigError, ModelError or SinkError when it cannot go on."""
+        self._capture.start()
+        try:
+            while not stop.is_set():
+                frame = self._slot.take(TAKE_TIMEOUT_S)
+                if self._capture.fatal is not None:
+                    raise self._capture.fatal
+                if frame is None:
+                    self._show_slate()
+                else:
+                    self._adapt(frame)
+                    self._show(frame)
+        finally:
+            self._close()
+
+    @property
+    def frames_dropped(self) -> int:
+        """Frames that were captured but replaced by a newer one before the loop came to them."""
+        return self._slot.dropped
+
+    def _adapt(self, frame: Frame) -> None:
+        """Makes everything fit the format of the frame; usually it does already."""
+        source = self._capture.source
+        fps = source.format.fps if source is not None and source.format.fps > 0 else DEFAULT_FPS
+        picture = frame.picture
+        output = OutputFormat(picture.width & ~1, picture.height & ~1, fps, picture.matrix)
+        previous = self._output
+        if previous is not None and (output.width, output.height, output.matrix) == (
+            previous.width,
+            previous.height,
+            previous.matrix,
+        ):
+            return
+        if output.width < 2 or output.height < 2:
+            return
+        self._output = output
+        self._out = I420.allocate(output.width, output.height, output.matrix)
+        if previous is None:
+            self._start_model(picture)
+        else:
+            log.info("the picture is now %dx%d", output.width, output.height)
+            self._background.close()
+            self._pipeline.reset()
+        self._background: Background = open_background(
+            self._config.background, output.width, output.height, output.matrix
+        )
+        for sink in self.sinks:
+            if previous is None:
+                sink.open(output)
+            else:
+                sink.reformat(output)
+
+    def _start_model(self, picture: I420) -> None:
+        config, size = self._config, (picture.width, picture.height)
+
+        def build() -> Segmenter:
+            return open_segmenter(config.model, size)
+
+        segmenter = build()
+        log.info(
+            "model %s on %s, %dx%d, %d threads", segmenter.name, segmenter.runtime_name, *segmenter.input_size,
+            config.model.threads,
+        )
+        self._pipeline = Pipeline(
+            segmenter.input_size,
+            config.flow,
+            config.fusion,
+            config.matte,
+            Privacy(config.privacy.mode, config.privacy.max_mask_age_ms),
+            self.times,
+        )
+        self._worker = ModelWorker(segmenter, build, self.times)
+        self._worker.start()
+
+    def _show(self, frame: Frame) -> None:
+        """One frame, from the slot to the outputs."""
+        worker, pipeline = self._worker, self._pipeline
+        assert worker is not None
+        small = pipeline.shrink(frame)
+        worker.submit(small, frame.seq, frame.captured_ns)
+        pipeline.track(frame, small)
+        deadline_ns = None
+        if self._config.mask_sync == "budget":
+            budget_ns = round(self._config.latency.budget_ms * 1e6)
+            deadline_ns = frame.captured_ns + budget_ns - self._tail_ns - HAND_OVER_MARGIN_NS
+        with self.times.measure("wait"):
+            masks = worker.collect(frame.seq, deadline_ns)
+        for mask in masks:
+            pipeline.observe(mask)
+        tail_started_ns = time.monotonic_ns()
+        pipeline.render(frame, self._background, self._out, tail_started_ns)
+        with self.times.measure("push"):
+            for sink in self.sinks:
+                sink.push(self._out, frame.captured_ns)
+        now_ns = time.monotonic_ns()
+        # Follows a slower machine at once, a faster one slowly.
+        self._tail_ns = max(now_ns - tail_started_ns, self._tail_ns * 31 // 32)
+        self._count(now_ns, now_ns - frame.captured_ns)
+
+    def _count(self, now_ns: int, latency_ns: int) -> None:
+        self.frames_out += 1
+        self._shown_ns = now_ns
+        self.times.record("latency", latency_ns)
+        if self._config.mask_sync == "budget" and latency_ns > self._config.latency.budget_ms * 1e6:
+            self.misses += 1
+            if now_ns >= self._next_miss_log_ns:
+                self._next_miss_log_ns = now_ns + MISS_LOG_INTERVAL_NS
+                log.warning(
+                    "a frame left %.1f ms after its capture, the budget is %g ms (%d of %d frames so far)",
+                    latency_ns / 1e6, self._config.latency.budget_ms, self.misses, self.frames_out,
+                )
+
+    def _show_slate(self) -> None:
+        """While no frame comes: viewers stay, and see that the camera is gone."""
+        now_ns = time.monotonic_ns()
+        if self._output is None or now_ns - self._shown_ns < self._config.source.stale_ms * 1e6:
+            return
+        self._pipeline.reset()
+        slate.draw(self._out, "camera lost, retrying")
+        for sink in self.sinks:
+            sink.push(self._out, now_ns)
+
+    def _close(self) -> None:
+        """Ends all threads and outputs, each within its deadline."""
+        if not self._capture.stop(STOP_DEADLINE_S):
+            log.warning("the source did not end within %g s; leaving it", STOP_DEADLINE_S)
+        if self._worker is not None and not self._worker.stop(STOP_DEADLINE_S):
+            log.warning("the model did not end within %g s; leaving it", STOP_DEADLINE_S)
+        if self._output is not None:
+            self._background.close()
+        for sink in self.sinks:
+            sink.close()

@@ -1,0 +1,113 @@
+"""One frame through the stages. No threads, no files, no clock of its own; the model runs elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from edge_seg import flow, matte
+from edge_seg.background import Background
+from edge_seg.composite import composite
+from edge_seg.flow import FlowSettings
+from edge_seg.fusion import Fusion, FusionSettings
+from edge_seg.matte import MatteSettings
+from edge_seg.pyramid import Yuv444, shrink
+from edge_seg.timings import StageTimes
+from edge_seg.types import I420, BlockFlow, Frame, Mask
+
+
+@dataclass(frozen=True)
+class Privacy:
+    """What viewers see when there is no mask to go by."""
+
+    mode: Literal["closed", "open"]
+    """closed: only the background. open: the picture as the camera sees it."""
+    max_mask_age_ms: float
+    """A mask that no observation of the model has renewed for so long is none."""
+
+
+class Pipeline:
+    """The stages and what they remember from frame to frame."""
+
+    def __init__(
+        self,
+        grid: tuple[int, int],
+        flow_settings: FlowSettings,
+        fusion_settings: FusionSettings,
+        matte_settings: MatteSettings,
+        privacy: Privacy,
+        times: StageTimes,
+    ) -> None:
+        """`grid` is the (width, height) that the model looks at; flow and masks live on it."""
+        self._grid = grid
+        self._flow_settings = flow_settings
+        self._matte_settings = matte_settings
+        self._privacy = privacy
+        self._times = times
+        self._fusion = Fusion(fusion_settings)
+        self._previous: Yuv444 | None = None
+        self._current: Yuv444 | None = None
+        self._flow: BlockFlow | None = None
+
+    def reset(self) -> None:
+        """Forgets all that was: what comes next has nothing to do with it."""
+        self._fusion.reset()
+        self._previous = self._current = self._flow = None
+
+    def shrink(self, frame: Frame) -> Yuv444:
+        """The small picture for the model and for `track`."""
+        with self._times.measure("pyramid"):
+            return shrink(frame.picture, self._grid)
+
+    def track(self, frame: Frame, small: Yuv444) -> None:
+        """Moves on to `frame`: the first mask, carried along the flow, becomes the third mask."""
+        previous, self._previous = self._previous, small
+        self._current = small
+        with self._times.measure("flow"):
+            if previous is None:
+                self._flow = None
+            else:
+                self._flow = flow.estimate(previous.y, small.y, self._flow_settings, hint=self._flow)
+        with self._times.measure("fusion"):
+            self._fusion.advance(
+                None if previous is None else previous.y, small.y, self._flow, frame.seq, frame.captured_ns
+            )
+
+    def observe(self, mask: Mask) -> None:
+        """Takes a second mask: the model's, of the current frame or of an earlier one."""
+        with self._times.measure("fusion"):
+            self._fusion.observe(mask)
+
+    def target(self, now_ns: int) -> Mask | None:
+        """The target mask of the current frame; None when there is none, or none fresh enough to trust."""
+        mask = self._fusion.target()
+        if mask is None or now_ns - mask.observed_ns > self._privacy.max_mask_age_ms * 1e6:
+            return None
+        return mask
+
+    def render(self, frame: Frame, background: Background, out: I420, now_ns: int) -> Mask | None:
+        """Draws the composited frame into `out` and returns the mask that it used.
+
+        Without a mask viewers see the background only, unless privacy is open.
+        """
+        mask = self.target(now_ns)
+        if mask is not None and mask.seq != frame.seq:
+            raise AssertionError(f"frame {frame.seq} was about to be blended with the mask of frame {mask.seq}")
+        if mask is None and self._privacy.mode == "open":
+            _copy(frame.picture, out)
+            return None
+        with self._times.measure("background"):
+            behind = background.render(frame, mask, now_ns)
+        with self._times.measure("matte"):
+            assert self._current is not None
+            alpha = None if mask is None else matte.refine(mask, self._current.y, self._matte_settings)
+        with self._times.measure("composite"):
+            composite(frame.picture, alpha, behind, out)
+        return mask
+
+
+def _copy(picture: I420, out: I420) -> None:
+    for source, target in zip(picture.planes, out.planes, strict=True):
+        np.copyto(target, source[: target.shape[0], : target.shape[1]])

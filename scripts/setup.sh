@@ -1,0 +1,40 @@
+#!/bin/sh
+# Installs what is missing: apt packages (with sudo when not root), the virtual environment, our package.
+# A second run checks and installs nothing. Usage: scripts/setup.sh [demo|dev]
+set -eu
+cd "$(dirname "$0")/.."
+kind=${1:-demo}
+
+# The distribution's Python is the one that sees GStreamer's bindings and picamera2; another python3 may
+# come first on PATH.
+python=/usr/bin/python3
+
+packages="python3-venv python3-dev gcc libc6-dev python3-gi python3-gst-1.0 gir1.2-gstreamer-1.0
+gir1.2-gst-plugins-base-1.0 gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good
+gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav"
+
+missing=""
+for package in $packages; do
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
+done
+if [ -n "$missing" ]; then
+    echo "Installing apt packages:$missing"
+    sudo=""
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    $sudo apt-get update -qq
+    # shellcheck disable=SC2086  # one word a package
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+fi
+
+[ -x .venv/bin/python ] || "$python" -m venv --system-site-packages .venv
+
+# The package is installed as a link to this checkout: only what is compiled or declared needs another install.
+extras=""
+[ "$kind" = dev ] && extras="[dev]"
+stamp=.venv/installed-$kind
+state=$(cat pyproject.toml setup.py edge_seg/*.c edge_seg/*.h | sha256sum)
+if [ "$(cat "$stamp" 2>/dev/null)" != "$state" ]; then
+    echo "Installing Python packages into .venv"
+    .venv/bin/python -m pip install -q --disable-pip-version-check -e ".$extras"
+    echo "$state" > "$stamp"
+fi
