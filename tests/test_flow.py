@@ -1,0 +1,214 @@
+"""The block flow: what it must find, what it must never do, and that both implementations agree."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edge_seg import flow_reference
+from edge_seg.flow import FlowSettings, estimate
+from edge_seg.types import U8, BlockFlow
+
+native = pytest.importorskip("edge_seg._flow", reason="built without a compiler: only the reference exists")
+
+
+def texture(height: int, width: int, seed: int = 0, sigma: float = 2.0) -> U8:
+    """A smooth random picture over the whole range of luma."""
+    noise = np.random.default_rng(seed).normal(size=(height, width))
+    smooth = cv2.GaussianBlur(noise, (0, 0), sigma)
+    return np.clip(128 + smooth / max(float(smooth.std()), 1e-6) * 40, 0, 255).astype(np.uint8)
+
+
+def moved_pair(dx: int, dy: int, height: int = 96, width: int = 128) -> tuple[U8, U8]:
+    """(previous, current) such that what is at (x, y) in current was at (x + dx, y + dy) in previous."""
+    scene = texture(height + 80, width + 80)
+    return scene[40 + 0 : 40 + height, 40 : 40 + width].copy(), scene[
+        40 + dy : 40 + dy + height, 40 + dx : 40 + dx + width
+    ].copy()
+
+
+def inner(field: NDArray[np.float32], blocks: int) -> NDArray[np.float32]:
+    return field[blocks:-blocks, blocks:-blocks]
+
+
+def run(
+    module: object, previous: U8, current: U8, hint: NDArray[np.int16] | None, settings: FlowSettings
+) -> list:
+    shape = tuple(-(-side // settings.block_px) for side in current.shape)
+    out = [np.full((*shape, 2), np.nan, np.float32), *(np.full(shape, np.nan, np.float32) for _ in "rc")]
+    module.estimate(  # type: ignore[attr-defined]
+        previous,
+        current,
+        hint,
+        *out,
+        settings.block_px,
+        settings.levels,
+        settings.search_px,
+        settings.penalty,
+    )
+    return out
+
+
+@pytest.mark.parametrize("block_px", [2, 4, 8])
+@pytest.mark.parametrize(("dx", "dy"), [(0, 0), (1, 0), (0, -2), (5, 3), (-11, 7), (16, -16)])
+def test_integer_translations_are_recovered(dx: int, dy: int, block_px: int) -> None:
+    found = estimate(*moved_pair(dx, dy), FlowSettings(block_px=block_px))
+    vectors = inner(found.vectors, 24 // block_px)
+    np.testing.assert_allclose(vectors, np.broadcast_to(np.float32((dx, dy)), vectors.shape), atol=1 / 16)
+    assert inner(found.residual, 24 // block_px).max() < 1.0
+    assert np.median(inner(found.confidence, 24 // block_px)) > 0.8
+
+
+def test_a_fraction_of_a_pixel_is_found() -> None:
+    scene = texture(96, 128)
+    shift = np.float32([[1, 0, 0.4], [0, 1, -0.3]])
+    current = cv2.warpAffine(scene, shift, (128, 96), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    vectors = inner(estimate(scene, current).vectors, 4)
+    assert np.abs(vectors.mean((0, 1)) - (-0.4, 0.3)).max() < 0.1
+
+
+@pytest.mark.parametrize("value", [0, 16, 128, 255])
+def test_flat_pictures_stand_still(value: int) -> None:
+    flat = np.full((72, 128), value, np.uint8)
+    found = estimate(flat, flat)
+    assert not found.vectors.any()
+    assert not found.residual.any()
+    assert (found.confidence == 1).all()
+
+
+def test_equal_frames_have_no_flow_whatever_the_hint() -> None:
+    frame = texture(72, 128)
+    hint = estimate(*moved_pair(6, 3, 72, 128))
+    found = estimate(frame, frame, hint=hint)
+    assert not found.vectors.any()
+    assert (found.residual == 0).all()
+    assert (found.confidence == 1).all()
+
+
+def test_a_flat_block_is_not_trusted_to_move() -> None:
+    """A textured square moves over a flat wall: the square shows its motion, the wall cannot."""
+    previous = np.full((96, 128), 90, np.uint8)
+    current = previous.copy()
+    previous[30:62, 30:62] = current[30:62, 38:70] = texture(32, 32)
+    found = estimate(previous, current)
+    moving = np.abs(found.vectors).max(-1) > 1
+    flat = cv2.Laplacian(current, cv2.CV_32F, ksize=3)
+    flat = cv2.dilate(np.abs(flat), np.ones((17, 17)))[2::4, 2::4] == 0
+    assert (found.confidence[flat & moving] < 0.1).all()
+    square = found.vectors[8:15, 10:17]
+    np.testing.assert_allclose(square, np.broadcast_to(np.float32((-8, 0)), square.shape), atol=0.5)
+
+
+def test_unmatched_content_shows_in_residual_and_confidence() -> None:
+    previous, current = moved_pair(3, 0)
+    current[32:64, 48:80] = texture(32, 32, seed=9, sigma=1.0)
+    found = estimate(previous, current)
+    new = (slice(10, 14), slice(14, 18))
+    assert found.residual[new].min() > 4 * np.median(found.residual)
+    assert found.confidence[new].max() < 0.5 * np.median(found.confidence)
+
+
+def test_the_hint_finds_motion_beyond_the_search() -> None:
+    narrow = FlowSettings(levels=1, search_px=0)
+    previous, current = moved_pair(13, 0)
+    far = estimate(previous, current, FlowSettings(search_px=8))
+    hinted = FlowSettings(levels=2, search_px=0)
+    assert np.median(estimate(previous, current, narrow).vectors[..., 0]) != 13
+    assert np.median(estimate(previous, current, hinted, hint=far).vectors[..., 0]) == pytest.approx(
+        13, abs=0.1
+    )
+
+
+def test_a_hint_of_another_grid_is_ignored() -> None:
+    previous, current = moved_pair(3, 1)
+    other = estimate(previous[:48], current[:48])
+    with_hint = estimate(previous, current, hint=other)
+    np.testing.assert_array_equal(with_hint.vectors, estimate(previous, current).vectors)
+
+
+@given(
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+    block_px=st.sampled_from([2, 4, 8]),
+    levels=st.integers(1, 4),
+    search=st.integers(0, 16),
+    penalty=st.sampled_from([0, 8, 100]),
+    seed=st.integers(0, 99),
+    kind=st.sampled_from(["noise", "extremes", "smooth"]),
+    hinted=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_grid_gives_finite_bounded_equal_results(
+    height: int,
+    width: int,
+    block_px: int,
+    levels: int,
+    search: int,
+    penalty: int,
+    seed: int,
+    kind: str,
+    hinted: bool,
+) -> None:
+    """Both implementations agree to the bit on every size; a vector never points far out of the picture."""
+    rng = np.random.default_rng(seed)
+    if kind == "noise":
+        pictures = rng.integers(0, 256, (2, height, width), np.uint8)
+    elif kind == "extremes":
+        pictures = rng.integers(0, 2, (2, height, width), np.uint8) * np.uint8(255)
+    else:
+        pictures = np.stack([texture(height, width, seed), texture(height, width, seed + 1)])
+    chosen = FlowSettings(block_px=block_px, levels=levels, search_px=search, penalty=penalty)  # type: ignore[arg-type]
+    shape = (-(-height // block_px), -(-width // block_px), 2)
+    hint = rng.integers(-32768, 32768, shape).astype(np.int16) if hinted else None
+    vectors, residual, confidence = run(native, *pictures, hint, chosen)
+    for a, b in zip(
+        (vectors, residual, confidence), run(flow_reference, *pictures, hint, chosen), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    assert np.isfinite(vectors).all()
+    assert (residual >= 0).all()
+    assert (residual <= 255).all()
+    assert (confidence >= 0).all()
+    assert (confidence <= 1).all()
+    y, x = np.mgrid[0 : shape[0], 0 : shape[1]] * block_px
+    assert (x + vectors[..., 0] >= -24).all()
+    assert (x + vectors[..., 0] <= width + 24).all()
+    assert (y + vectors[..., 1] >= -24).all()
+    assert (y + vectors[..., 1] <= height + 24).all()
+
+
+def test_a_view_into_a_larger_picture_is_accepted() -> None:
+    previous, current = moved_pair(4, 2)
+    wide = np.zeros((96, 200), np.uint8)
+    wide[:, :128] = current
+    np.testing.assert_array_equal(
+        estimate(previous, wide[:, :128]).vectors, estimate(previous, current).vectors
+    )
+
+
+def test_wrong_arguments_are_refused() -> None:
+    good = texture(32, 48)
+    with pytest.raises(ValueError, match="one shape"):
+        estimate(good, good[:16])
+    with pytest.raises(ValueError, match="one shape"):
+        estimate(good[None], good[None])
+    with pytest.raises((ValueError, TypeError)):
+        estimate(good.astype(np.float32), good)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="rows"):
+        estimate(np.asfortranarray(good), np.asfortranarray(good))
+    outputs = (np.empty((8, 12, 2), np.float32), np.empty((8, 12), np.float32), np.empty((8, 11), np.float32))
+    with pytest.raises(ValueError, match="confidence"):
+        native.estimate(good, good, None, *outputs, 4, 3, 5, 8)
+
+
+def test_shape_and_types_are_those_of_the_contract() -> None:
+    found = estimate(*moved_pair(1, 1, 50, 70))
+    assert isinstance(found, BlockFlow)
+    assert found.vectors.shape == (13, 18, 2)
+    assert found.residual.shape == found.confidence.shape == (13, 18)
+    assert found.grid_shape == (50, 70)
+    assert {found.vectors.dtype, found.residual.dtype, found.confidence.dtype} == {np.dtype(np.float32)}
