@@ -1,0 +1,153 @@
+"""The native composite against its reference, and what both promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_seg.composite import alpha_256, composite, composite_reference
+from edge_seg.types import F32, I420, Alpha, Matrix
+
+native = pytest.importorskip("edge_seg._blend", reason="the extension was not built").composite
+
+
+def noise(rng: np.random.Generator, width: int, height: int) -> I420:
+    picture = I420.allocate(width, height)
+    picture.buffer[:] = rng.integers(0, 256, picture.buffer.size, dtype=np.uint8)
+    return picture
+
+
+def fields(rng: np.random.Generator, cols: int, rows: int, kind: str) -> tuple[F32, F32]:
+    """Gain and offset of a coarse grid."""
+    zero = np.zeros((rows, cols), np.float32)
+    if kind == "binary":
+        return zero, rng.integers(0, 2, (rows, cols)).astype(np.float32)
+    if kind == "soft":
+        return zero, np.clip(rng.normal(0.5, 1, (rows, cols)), 0, 1).astype(np.float32)
+    gain = rng.normal(0, 3, (rows, cols)).astype(np.float32)
+    return gain, rng.normal(0.5, 2, (rows, cols)).astype(np.float32)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    width=st.integers(1, 90),
+    height=st.integers(1, 40),
+    cols=st.integers(1, 120),
+    rows=st.integers(1, 50),
+    kind=st.sampled_from(["binary", "soft", "fitted"]),
+)
+def test_native_equals_reference(seed: int, width: int, height: int, cols: int, rows: int, kind: str) -> None:
+    rng = np.random.default_rng(seed)
+    front, back, ours, theirs = (noise(rng, width, height) for _ in range(4))
+    gain, offset = fields(rng, cols, rows, kind)
+    native(front.planes, back.planes, ours.planes, gain, offset)
+    composite_reference(front.planes, back.planes, theirs.planes, gain, offset)
+    for a, b in zip(ours.planes, theirs.planes, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (1919, 1079), (854, 480), (2, 2), (7, 1), (1, 9)])
+def test_within_one_code_value_of_the_formula(width: int, height: int) -> None:
+    rng = np.random.default_rng(1)
+    front, back, out = (noise(rng, width, height) for _ in range(3))
+    gain, offset = fields(rng, 256, 144, "soft")
+    composite(front, Alpha(gain=gain, offset=offset, seq=0), back, out)
+    x = np.clip((np.arange(width) + 0.5) * 256 / width - 0.5, 0, 255)
+    y = np.clip((np.arange(height) + 0.5) * 144 / height - 0.5, 0, 143)
+    x0, y0 = np.minimum(x.astype(int), 254), np.minimum(y.astype(int), 142)
+    fx, fy = x - x0, (y - y0)[:, None]
+    top = offset[y0][:, x0] * (1 - fx) + offset[y0][:, x0 + 1] * fx
+    low = offset[y0 + 1][:, x0] * (1 - fx) + offset[y0 + 1][:, x0 + 1] * fx
+    alpha = top * (1 - fy) + low * fy
+    exact = back.y + alpha * (front.y.astype(float) - back.y)
+    assert np.abs(out.y - exact).max() <= 1.5  # one code value, and half a one of rounding
+
+
+def test_without_alpha_only_the_background_shows() -> None:
+    rng = np.random.default_rng(2)
+    front, back, out = (noise(rng, 33, 17) for _ in range(3))
+    composite(front, None, back, out)
+    for a, b in zip(out.planes, back.planes, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_alpha_that_is_not_a_number_shows_the_background() -> None:
+    rng = np.random.default_rng(3)
+    front, back, out = (noise(rng, 64, 32) for _ in range(3))
+    hole = np.full((8, 16), np.nan, np.float32)
+    composite(front, Alpha(gain=hole, offset=hole, seq=0), back, out)
+    np.testing.assert_array_equal(out.y, back.y)
+
+
+def test_saturated_alpha_passes_pictures_through_unchanged() -> None:
+    rng = np.random.default_rng(4)
+    front, back, out = (noise(rng, 50, 30) for _ in range(3))
+    zero, one = np.zeros((9, 16), np.float32), np.ones((9, 16), np.float32)
+    for offset, source in ((zero, back), (one, front)):
+        composite(front, Alpha(gain=zero, offset=offset, seq=0), back, out)
+        for a, b in zip(out.planes, source.planes, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("target", ["front", "back"])
+def test_in_place_equals_out_of_place(target: str) -> None:
+    rng = np.random.default_rng(5)
+    front, back, out = (noise(rng, 101, 57) for _ in range(3))
+    gain, offset = fields(rng, 32, 18, "fitted")
+    alpha = Alpha(gain=gain, offset=offset, seq=0)
+    composite(front, alpha, back, out)
+    composite(front, alpha, back, front if target == "front" else back)
+    for a, b in zip(out.planes, (front if target == "front" else back).planes, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_partial_overlap_is_refused() -> None:
+    rng = np.random.default_rng(6)
+    tall, back = noise(rng, 32, 34), noise(rng, 32, 32)
+    upper, lower = (
+        I420(buffer=tall.buffer, y=tall.y[s : s + 32], u=tall.u[s // 2 :][:16], v=tall.v[s // 2 :][:16])
+        for s in (0, 2)
+    )
+    flat = np.full((2, 2), 0.5, np.float32)
+    with pytest.raises(ValueError, match="overlaps"):
+        native(upper.planes, back.planes, lower.planes, flat, flat)
+
+
+def test_strided_views_and_bottom_up_rows() -> None:
+    rng = np.random.default_rng(7)
+    big, back = noise(rng, 128, 96), noise(rng, 64, 48)
+    view = (big.y[16:64, 32:96], big.u[8:32, 16:48], big.v[8:32, 16:48])
+    flipped = tuple(plane[::-1] for plane in back.planes)
+    gain, offset = fields(rng, 20, 11, "fitted")
+    ours, theirs = I420.filled(64, 48, (0, 0, 0)), I420.filled(64, 48, (0, 0, 0))
+    native(view, flipped, ours.planes, gain, offset)
+    composite_reference(view, flipped, theirs.planes, gain, offset)  # type: ignore[arg-type]
+    for a, b in zip(ours.planes, theirs.planes, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_mismatched_arguments_are_refused() -> None:
+    a, b = I420.allocate(16, 16), I420.allocate(18, 16)
+    flat = np.zeros((2, 2), np.float32)
+    alpha = Alpha(gain=flat, offset=flat, seq=0)
+    with pytest.raises(ValueError, match="background"):
+        composite(a, alpha, b, a)
+    with pytest.raises(ValueError, match="bt601"):
+        composite(a, alpha, I420.allocate(16, 16, Matrix.BT601), a)
+    with pytest.raises(ValueError, match="offset"):
+        native(a.planes, a.planes, a.planes, flat, np.zeros((3, 2), np.float32))
+    with pytest.raises(TypeError, match="gain"):
+        native(a.planes, a.planes, a.planes, flat.astype(np.float64), flat)
+    with pytest.raises(ValueError, match="u"):
+        native((a.y, b.u, a.v), a.planes, a.planes, flat, flat)
+
+
+def test_alpha_render_range() -> None:
+    rng = np.random.default_rng(8)
+    gain, offset = fields(rng, 10, 10, "fitted")
+    alpha = alpha_256(gain * 100, offset * 100, rng.integers(0, 256, (40, 40), dtype=np.uint8))
+    assert alpha.min() == 0
+    assert alpha.max() == 256
