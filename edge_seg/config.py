@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from edge_seg.background import BackgroundSettings
+from edge_seg.backgrounds import BackgroundSettings
 from edge_seg.flow import FlowSettings
 from edge_seg.fusion import FusionSettings
 from edge_seg.matte import MatteSettings

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import replace
 from fractions import Fraction
 
 from edge_seg import slate
-from edge_seg.background import Background, open_background
+from edge_seg.backgrounds import Background, open_background
 from edge_seg.capture import Capture
 from edge_seg.config import Config
 from edge_seg.model_worker import ModelWorker
@@ -35,6 +36,9 @@ HAND_OVER_MARGIN_NS = 3_000_000
 MISS_LOG_INTERVAL_NS = 60_000_000_000
 
 DEFAULT_FPS = Fraction(30)
+
+SMALLEST_PX = 16
+"""Frames with a shorter side are no pictures of anybody, and encoders refuse them."""
 
 
 class Engine:
@@ -64,7 +68,8 @@ class Engine:
                     raise self._capture.fatal
                 if frame is None:
                     self._show_slate()
-                else:
+                elif min(frame.picture.width, frame.picture.height) >= SMALLEST_PX:
+                    frame = replace(frame, picture=frame.picture.even())
                     self._adapt(frame)
                     self._show(frame)
         finally:
@@ -80,15 +85,13 @@ class Engine:
         source = self._capture.source
         fps = source.format.fps if source is not None and source.format.fps > 0 else DEFAULT_FPS
         picture = frame.picture
-        output = OutputFormat(picture.width & ~1, picture.height & ~1, fps, picture.matrix)
+        output = OutputFormat(picture.width, picture.height, fps, picture.matrix)
         previous = self._output
         if previous is not None and (output.width, output.height, output.matrix) == (
             previous.width,
             previous.height,
             previous.matrix,
         ):
-            return
-        if output.width < 2 or output.height < 2:
             return
         self._output = output
         self._out = I420.allocate(output.width, output.height, output.matrix)

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from edge_seg import flow, matte
-from edge_seg.background import Background
+from edge_seg import flow, matte, slate
+from edge_seg.backgrounds import Background
 from edge_seg.composite import composite
 from edge_seg.flow import FlowSettings
 from edge_seg.fusion import Fusion, FusionSettings
@@ -98,16 +98,19 @@ class Pipeline:
         if mask is None and self._privacy.mode == "open":
             _copy(frame.picture, out)
             return None
+        if mask is None and background.shows_room:
+            slate.draw(out, "no mask yet")
+            return None
         with self._times.measure("background"):
             behind = background.render(frame, mask, now_ns)
         with self._times.measure("matte"):
             assert self._current is not None
             alpha = None if mask is None else matte.refine(mask, self._current.y, self._matte_settings)
         with self._times.measure("composite"):
-            composite(frame.picture, alpha, behind, out)
+            composite(background.front(frame), alpha, behind, out)
         return mask
 
 
 def _copy(picture: I420, out: I420) -> None:
     for source, target in zip(picture.planes, out.planes, strict=True):
-        np.copyto(target, source[: target.shape[0], : target.shape[1]])
+        np.copyto(target, source)

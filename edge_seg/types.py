@@ -57,6 +57,17 @@ class I420:
     def planes(self) -> tuple[U8, U8, U8]:
         return self.y, self.u, self.v
 
+    def even(self) -> I420:
+        """This picture without its last column or row where their number is odd, as encoders need it.
+
+        The planes are views; `buffer` is the whole picture's.
+        """
+        width, height = self.width & ~1, self.height & ~1
+        if (width, height) == (self.width, self.height):
+            return self
+        half = slice(height // 2), slice(width // 2)
+        return I420(self.buffer, self.y[:height, :width], self.u[half], self.v[half], self.matrix)
+
     @staticmethod
     def buffer_size(width: int, height: int) -> int:
         """Bytes of a picture of this size in GStreamer's layout."""

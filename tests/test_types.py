@@ -31,7 +31,16 @@ def test_filled_sets_every_pixel() -> None:
 
 
 def test_wrap_refuses_a_buffer_of_another_size() -> None:
-    with pytest.raises(ValueError, match="4x4 I420 picture needs 24 bytes"):
+    with pytest.raises(ValueError, match="4x4 I420 picture needs 32 bytes"):
         I420.wrap(np.zeros(23, np.uint8), 4, 4)
     with pytest.raises(ValueError, match="at least 1x1"):
         I420.allocate(0, 4)
+
+
+@given(st.integers(2, 33), st.integers(2, 33))
+def test_even_cuts_the_odd_column_and_row_without_a_copy(width: int, height: int) -> None:
+    picture = I420.allocate(width, height)
+    even = picture.even()
+    assert (even.width, even.height) == (width // 2 * 2, height // 2 * 2)
+    assert even.u.shape == even.v.shape == (height // 2, width // 2)
+    assert all(np.shares_memory(a, b) for a, b in zip(even.planes, picture.planes, strict=True))

@@ -34,6 +34,9 @@ class BackgroundSettings:
 class Background(ABC):
     """A source of pictures to put the person on. Not shared between threads."""
 
+    shows_room = False
+    """Whether what `render` returns is the room itself, never to be shown without a mask."""
+
     @abstractmethod
     def render(self, frame: Frame, mask: Mask | None, now_ns: int) -> I420:
         """The picture behind the person, of the frame's size and matrix, valid until the next call.

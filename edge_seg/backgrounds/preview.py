@@ -16,6 +16,8 @@ _TINT_SHARE = 0.5
 class PreviewBackground(Background):
     """The frame behind, and the frame with its chroma drawn towards green in front."""
 
+    shows_room = True
+
     def __init__(self, settings: BackgroundSettings, width: int, height: int, matrix: Matrix) -> None:
         _, self._tint_u, self._tint_v = rgb_to_yuv(np.array(_TINT_RGB, np.float32), matrix)
         self._tinted = I420.allocate(width, height, matrix)

@@ -1,0 +1,146 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from edge_seg import config_file
+from edge_seg.errors import EXIT_CONFIG, ConfigError
+
+MINIMAL = "source: {type: synthetic}\n"
+
+
+def problems(tmp_path: Path, text: str) -> list[str]:
+    """What is wrong with `text`, without the file's name."""
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        config_file.load(file)
+    assert caught.value.exit_status == EXIT_CONFIG
+    assert all(line.startswith(f"{file}:") for line in caught.value.problems)
+    return [line.removeprefix(f"{file}:") for line in caught.value.problems]
+
+
+def load(tmp_path: Path, text: str) -> config_file.Config:
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    return config_file.load(file)
+
+
+def test_defaults_fill_what_is_not_said(tmp_path: Path) -> None:
+    config = load(tmp_path, MINIMAL)
+    assert config.source.type == "synthetic"
+    assert config.mask_sync == "budget"
+    assert config.latency.budget_ms == 40
+    assert config.privacy.mode == "closed"
+    assert [output.type for output in config.outputs] == ["rtsp"]
+
+
+def test_what_check_prints_is_a_configuration_that_means_the_same(tmp_path: Path) -> None:
+    config = load(tmp_path, "source: {type: synthetic, motion: walk}\nmodel: auto\nlatency: {budget_ms: 25}\n")
+    assert load(tmp_path, config_file.dump(config)) == config
+
+
+def test_all_errors_come_at_once_each_with_its_line_and_key(tmp_path: Path) -> None:
+    found = problems(
+        tmp_path,
+        "source:\n"
+        "  type: synthetic\n"
+        "  motion: swya\n"
+        "latency:\n"
+        "  budget_ms: soon\n"
+        "backgrund:\n"
+        "  type: blur\n"
+        "outputs:\n"
+        "  - type: rtsp\n"
+        "    port: 99999\n"
+        "    adress: 127.0.0.1\n",
+    )
+    assert any(line.startswith("3: source.motion: got \"swya\" (did you mean sway?), allowed: ") for line in found)
+    assert any(line.startswith('5: latency.budget_ms: got "soon", allowed: a valid number') for line in found)
+    assert any(line.startswith("6: backgrund: unknown key (did you mean background?), allowed: ") for line in found)
+    assert "10: outputs[0].port: got 99999, allowed: less than or equal to 65535" in found
+    assert any(line.startswith("11: outputs[0].adress: unknown key (did you mean address?)") for line in found)
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("source: {type: fiel}\n", '1: source.type: got "fiel" (did you mean file?), allowed: '),
+        ("source: {path: x}\n", "1: source.type: is missing, allowed: file, "),
+        ("latency: {budget_ms: 40}\n", "1: source: is missing"),
+        ("source: webcam\n", '1: source: expected keys below it, got "webcam"'),
+        ("source: {type: synthetic}\nlatency: 40\n", "2: latency: expected keys below it, got 40"),
+        ("source: {type: synthetic}\nlatency:\n", "2: latency: expected keys below it, got nothing"),
+        ("source: {type: synthetic}\noutputs: []\n", "2: outputs: got [], allowed: "),
+        ("source: {type: synthetic, fps: yes}\n", "1: source.fps: got true, allowed: a valid number"),
+        ("source: {type: synthetic, width: 640.5}\n", "1: source.width: got 640.5, allowed: a valid integer"),
+        ("source: {type: synthetic, width: 0}\n", "1: source.width: got 0, allowed: greater than or equal to 64"),
+        ("a: b: c\n", "1: not valid YAML: "),
+        ("source:\n  type: [synthetic\nlatency: {}\n", "3: not valid YAML: "),
+        ("- source\n", '1: expected keys such as `source:`, got ["source"]'),
+        ("just words\n", "1: expected keys such as `source:`"),
+        ("", "1: source: is missing"),
+        ("source: {type: synthetic}\nsource: {type: synthetic}\n", "2: source: stands twice, first in line 1"),
+        ("source: !!python/object:os.system {}\n", "1: not valid YAML: "),
+        ("source: {type: synthetic}\nlatency: {budget_ms: .nan}\n", "2: latency.budget_ms: got NaN, allowed: a finite"),
+    ],
+)
+def test_each_kind_of_error_says_what_is_right(tmp_path: Path, text: str, expected: str) -> None:
+    found = problems(tmp_path, text)
+    assert len(found) == 1, found
+    assert found[0].startswith(expected)
+
+
+def test_an_unknown_key_is_compared_with_the_keys_of_its_own_kind_only(tmp_path: Path) -> None:
+    (line,) = problems(tmp_path, "source: {type: synthetic, devcie: /dev/video0}\n")
+    assert "device" not in line.split("allowed:")[1]
+    assert "motion" in line
+
+
+def test_named_files_must_be_there_and_have_something_in_them(tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "person.mp4").write_bytes(b"x")
+    found = problems(
+        tmp_path,
+        "source: {type: file, path: persn.mp4}\n"
+        "background: {type: image, path: empty.jpg}\n"
+        "model: nowhere/model.tflite\n",
+    )
+    assert found[0] == f"1: source.path: no such file: {tmp_path}/persn.mp4 (did you mean person.mp4?)"
+    assert found[1] == f"2: background.path: is empty: {tmp_path}/empty.jpg"
+    assert found[2].startswith(f"3: model.file: no such file: {tmp_path}/nowhere/model.tflite")
+
+
+def test_relative_paths_are_meant_from_the_file_that_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    (tmp_path / "clip.mp4").write_bytes(b"x")
+    config = load(tmp_path, "source: {type: file, path: clip.mp4}\n")
+    assert config.source.type == "file"
+    assert config.source.path == str(tmp_path / "clip.mp4")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing\.yaml: cannot be read: No such file"):
+        config_file.load(tmp_path / "nothing.yaml")
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        config_file.load(tmp_path)
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="is not UTF-8 text"):
+        config_file.load(binary)
+
+
+@pytest.mark.parametrize("file", sorted(Path("config").glob("*.yaml")), ids=lambda file: file.name)
+def test_the_configurations_that_come_with_the_project_are_valid(file: Path) -> None:
+    config_file.load(file)
+
+
+def test_the_reference_configuration_names_every_key_with_its_default(tmp_path: Path) -> None:
+    reference = yaml.safe_load(Path("config/edge-seg.yaml").read_text())
+    effective = yaml.safe_load(config_file.dump(load(tmp_path, yaml.safe_dump({"source": reference["source"]}))))
+    assert set(reference) == set(effective)
+    for section in set(reference) - {"source", "outputs"}:
+        assert reference[section] == effective[section], section
