@@ -1,0 +1,39 @@
+"""Where frames come from: files, cameras, and a drawn person for tests."""
+
+from __future__ import annotations
+
+from edge_seg.sources.base import (
+    FileSettings,
+    Source,
+    SourceFormat,
+    SourceSettings,
+    SyntheticSettings,
+    V4l2Settings,
+)
+
+__all__ = [
+    "FileSettings",
+    "Source",
+    "SourceFormat",
+    "SourceSettings",
+    "SyntheticSettings",
+    "V4l2Settings",
+    "open_source",
+]
+
+
+def open_source(settings: SourceSettings) -> Source:
+    """An open source for these settings. Raises ConfigError or SourceLost."""
+    source = _make(settings)
+    source.open()
+    return source
+
+
+def _make(settings: SourceSettings) -> Source:
+    if isinstance(settings, SyntheticSettings):
+        from edge_seg.sources.synthetic import SyntheticSource
+
+        return SyntheticSource(settings)
+    from edge_seg.sources.gst import FileSource, V4l2Source
+
+    return FileSource(settings) if isinstance(settings, FileSettings) else V4l2Source(settings)
