@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from edge_seg import __version__
-from edge_seg.commands import check, run
+from edge_seg.commands import check, run, snapshot
 from edge_seg.errors import ConfigError, EdgeSegError
 
 DESCRIPTION = """\
@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edge-seg {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (run, check):
+    for command in (run, check, snapshot):
         command.register(commands)
     return parser
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -18,9 +19,9 @@ from edge_seg.segmenter import Segmenter, open_segmenter
 from edge_seg.sinks import open_sink
 from edge_seg.sinks.base import OutputFormat, Sink
 from edge_seg.slot import LatestSlot
-from edge_seg.sources import open_source
+from edge_seg.sources import make_source
 from edge_seg.timings import StageTimes
-from edge_seg.types import I420, Frame
+from edge_seg.types import I420, Frame, Mask
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +45,17 @@ SMALLEST_PX = 16
 class Engine:
     """Everything that runs while the daemon runs. `run` once, in any thread."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, sinks: Sequence[Sink] | None = None) -> None:
+        """`sinks` replaces the outputs of the configuration."""
         self._config = config
         self.times = StageTimes()
         self.frames_out = 0
         self.misses = 0
         self._slot: LatestSlot[Frame] = LatestSlot()
-        self._capture = Capture(lambda: open_source(config.source), self._slot, config.source.stale_ms)
-        self.sinks: list[Sink] = [open_sink(settings) for settings in config.outputs]
+        self._capture = Capture(lambda: make_source(config.source), self._slot, config.source.stale_ms)
+        self.sinks = [open_sink(settings) for settings in config.outputs] if sinks is None else sinks
+        self.shown_mask: Mask | None = None
+        """The mask of the newest picture that left; None when that showed no person."""
         self._worker: ModelWorker | None = None
         self._output: OutputFormat | None = None
         self._tail_ns = 0
@@ -148,7 +152,7 @@ class Engine:
         for mask in masks:
             pipeline.observe(mask)
         tail_started_ns = time.monotonic_ns()
-        pipeline.render(frame, self._background, self._out, tail_started_ns)
+        self.shown_mask = pipeline.render(frame, self._background, self._out, tail_started_ns)
         with self.times.measure("push"):
             for sink in self.sinks:
                 sink.push(self._out, frame.captured_ns)

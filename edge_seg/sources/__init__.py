@@ -18,18 +18,20 @@ __all__ = [
     "SourceSettings",
     "SyntheticSettings",
     "V4l2Settings",
+    "make_source",
     "open_source",
 ]
 
 
 def open_source(settings: SourceSettings) -> Source:
     """An open source for these settings. Raises ConfigError or SourceLost."""
-    source = _make(settings)
+    source = make_source(settings)
     source.open()
     return source
 
 
-def _make(settings: SourceSettings) -> Source:
+def make_source(settings: SourceSettings) -> Source:
+    """A source for these settings, not yet open."""
     if isinstance(settings, SyntheticSettings):
         from edge_seg.sources.synthetic import SyntheticSource
 

@@ -1,0 +1,95 @@
+"""`edge-seg snapshot CONFIG OUT.png`: one composited frame, after the mask has settled."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import time
+from pathlib import Path
+
+import cv2
+
+from edge_seg import config_file
+from edge_seg.colour import i420_to_bgr
+from edge_seg.commands import Subparsers
+from edge_seg.engine import Engine
+from edge_seg.errors import EXIT_OK, ConfigError, SourceLost
+from edge_seg.sinks.base import OutputFormat
+from edge_seg.types import I420, U8
+
+SETTLED_FRAMES = 15
+"""Half a second at 30 frames a second: exposure and mask have come to rest by then."""
+
+
+def register(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "snapshot",
+        help="write one composited frame as a picture",
+        description="Runs the configuration without its outputs until the mask has settled, then writes one "
+        "composited frame. The picture's kind follows its name: .png, .jpg.",
+    )
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="the YAML file")
+    parser.add_argument("out", metavar="OUT.png", type=Path, help="the picture to write")
+    parser.add_argument(
+        "--timeout", metavar="S", type=float, default=30, help="give up after so many seconds (default: 30)"
+    )
+    parser.set_defaults(handler=handle)
+
+
+class _Snapshot:
+    """Keeps the frame after SETTLED_FRAMES with a mask."""
+
+    name = "snapshot"
+
+    def __init__(self, stop: threading.Event) -> None:
+        self.engine: Engine | None = None
+        self.picture: U8 | None = None
+        self._stop = stop
+        self._left = SETTLED_FRAMES
+
+    def open(self, output: OutputFormat) -> None:
+        pass
+
+    def reformat(self, output: OutputFormat) -> None:
+        pass
+
+    def push(self, picture: I420, captured_ns: int) -> None:
+        if self.picture is not None or self.engine is None or self.engine.shown_mask is None:
+            return
+        self._left -= 1
+        if self._left <= 0:
+            self.picture = i420_to_bgr(picture)
+            self._stop.set()
+
+    def close(self) -> None:
+        pass
+
+
+def handle(arguments: argparse.Namespace) -> int:
+    config = config_file.load(arguments.config)
+    out: Path = arguments.out
+    if not cv2.haveImageWriter(out.name):
+        raise ConfigError(f"{out}: expected a name that ends in .png or .jpg")
+    if not out.parent.is_dir():
+        raise ConfigError(f"{out}: there is no folder {out.parent}")
+    stop = threading.Event()
+    sink = _Snapshot(stop)
+    sink.engine = Engine(config, [sink])
+    timer = threading.Timer(arguments.timeout, stop.set)
+    timer.daemon = True
+    timer.start()
+    started = time.monotonic()
+    sink.engine.run(stop)
+    timer.cancel()
+    if sink.picture is None:
+        raise SourceLost(
+            f"no frame with a mask within {time.monotonic() - started:.0f} s: is the source delivering "
+            "(`edge-seg run` says why not), and is somebody in the picture?"
+        )
+    _, encoded = cv2.imencode(out.suffix, sink.picture)
+    try:
+        out.write_bytes(encoded.tobytes())
+    except OSError as error:
+        raise ConfigError(f"{out}: cannot be written: {error.strerror}") from error
+    print(f"{out}: {sink.picture.shape[1]}x{sink.picture.shape[0]}")
+    return EXIT_OK
