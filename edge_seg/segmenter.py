@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ class Segmenter:
         self.name = card.name
         self.input_size = self._encode.grid
         """(width, height) of the small pictures that it takes, and of the masks that it gives."""
+        self.invoke_ns = 0
+        """How long the last invocation of the interpreter took, without the conversions around it."""
         self.runtime_name = self._interpreter.runtime.name
         self.delegates = self._interpreter.delegates
         quantised = self._interpreter.inputs[0].dtype == "int8"
@@ -64,7 +67,9 @@ class Segmenter:
         view = self._interpreter.input_view(0)
         self._encode(small, view)
         del view
+        started_ns = time.perf_counter_ns()
         self._interpreter.invoke()
+        self.invoke_ns = time.perf_counter_ns() - started_ns
         return self._decode(self._interpreter.output_view(self._output))
 
     def segment(self, picture: I420) -> F32:
