@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from edge_seg import __version__
-from edge_seg.commands import check, run, snapshot
+from edge_seg.commands import bench, check, run, snapshot
 from edge_seg.errors import ConfigError, EdgeSegError
 
 DESCRIPTION = """\
@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edge-seg {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (run, check, snapshot):
+    for command in (run, check, snapshot, bench):
         command.register(commands)
     return parser
 

@@ -44,6 +44,10 @@ class StageTimes:
         """Stage -> its percentiles (0 to 100) in milliseconds, in the order the stages first ran."""
         return {stage: percentiles_ms(list(samples), *percents) for stage, samples in list(self._samples.items())}
 
+    def samples_ns(self, stage: str) -> list[int]:
+        """The kept samples of one stage, oldest first."""
+        return list(self._samples.get(stage, ()))
+
     def summary(self) -> str:
         """One line for the log: `stage p50/p99 ms`, stage by stage."""
         return ", ".join(
