@@ -57,6 +57,17 @@ class TensorInfo:
         return f"tensor {self.name!r} ({shape or 'scalar'} {self.dtype})"
 
 
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One node of a model's graph."""
+
+    name: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    input_shapes: tuple[tuple[int, ...], ...]
+    output_shapes: tuple[tuple[int, ...], ...]
+
+
 def find_runtime(choice: RuntimeChoice = "auto") -> Runtime:
     """The runtime of this choice; `auto` is ai-edge-litert, or else tflite-runtime."""
     kinds = tuple(_PACKAGES) if choice == "auto" else (choice,)
@@ -143,6 +154,23 @@ class Interpreter:
             self._interpreter.invoke()
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"{self.runtime.name}: inference failed: {one_line(error)}") from error
+
+    def operators(self) -> tuple[list[Operator], list[Operator]]:
+        """The nodes of the model's own graph, and the delegates' nodes that run some of them instead."""
+        # Both runtimes have it, neither documents it: only for showing, never for running.
+        listing = getattr(self._interpreter, "_get_ops_details", None)
+        if listing is None:
+            return [], []
+        shapes = {
+            int(detail["index"]): tuple(int(side) for side in detail["shape"])
+            for detail in self._interpreter.get_tensor_details()
+        }
+        nodes = []
+        for detail in listing():
+            inputs, outputs = (tuple(int(k) for k in detail[key]) for key in ("inputs", "outputs"))
+            of_inputs, of_outputs = (tuple(shapes.get(k, ()) for k in ids) for ids in (inputs, outputs))
+            nodes.append(Operator(str(detail["op_name"]), inputs, outputs, of_inputs, of_outputs))
+        return [n for n in nodes if n.name != "DELEGATE"], [n for n in nodes if n.name == "DELEGATE"]
 
 
 def one_line(error: BaseException) -> str:

@@ -12,23 +12,27 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_seg.colour import yuv_to_rgb_rows
 from edge_seg.errors import ModelError
 from edge_seg.model_card import InputCard, ModelCard, ModelSettings, OutputCard, read_model, resolve_model
+from edge_seg.model_probe import probe
 from edge_seg.pyramid import Yuv444, shrink
 from edge_seg.runtime import Interpreter, TensorInfo
 from edge_seg.types import F32, I420, U8, Matrix
 
 log = logging.getLogger(__name__)
 
-# Kr and Kb of ITU-R BT.601-7 (2.5.1) and BT.709-6 (3.2).
-_LUMA_WEIGHTS = {Matrix.BT601: (0.299, 0.114), Matrix.BT709: (0.2126, 0.0722)}
-
 
 def open_segmenter(
     settings: ModelSettings, picture_size: tuple[int, int], base: Path | None = None
 ) -> Segmenter:
-    """The segmenter that the configuration asks for, for pictures of `picture_size` (width, height)."""
+    """The segmenter that the configuration asks for, for pictures of `picture_size` (width, height).
+
+    A model that was never seen before runs in a child process first.
+    """
     card = resolve_model(settings.file, picture_size, settings.card, base)
+    if settings.probe:
+        settings = probe(card, settings, picture_size)
     return Segmenter(card, settings, picture_size)
 
 
@@ -48,6 +52,7 @@ class Segmenter:
         except ModelError as error:
             raise ModelError(f"{card.file}: {error}") from error
         self._output = card.output.index
+        self.card = card
         self.name = card.name
         self.input_size = self._encode.grid
         """(width, height) of the small pictures that it takes, and of the masks that it gives."""
@@ -77,23 +82,6 @@ class Segmenter:
         return self.infer(shrink(picture, self.input_size))
 
 
-def yuv_to_rgb(matrix: Matrix, channels: str = "rgb") -> F32:
-    """Rows of red, green, blue from (y, u, v, 1): limited-range code values to full-range ones.
-
-    Shape: (3, 4), float32.
-    """
-    kr, kb = _LUMA_WEIGHTS[matrix]
-    kg = 1 - kr - kb
-    luma, chroma = 255 / 219, 255 / 224
-    red_v, blue_u = 2 * (1 - kr) * chroma, 2 * (1 - kb) * chroma
-    rows = np.array(
-        [[luma, 0, red_v, 0], [luma, -blue_u * kb / kg, -red_v * kr / kg, 0], [luma, blue_u, 0, 0]],
-        np.float64,
-    )
-    rows[:, 3] = -16 * rows[:, 0] - 128 * (rows[:, 1] + rows[:, 2])
-    return (rows if channels == "rgb" else rows[::-1]).astype(np.float32)
-
-
 def _open_shape(card: ModelCard) -> tuple[int, ...] | None:
     """The input shape to ask for, where the card gives one."""
     return None if card.input.size is None else (1, card.input.size[1], card.input.size[0], 3)
@@ -119,7 +107,8 @@ class _Encoder:
         self.grid = _fitted(size, picture_size) if card.letterbox else size
         self.left, self.top = (size[0] - self.grid[0]) // 2, (size[1] - self.grid[1]) // 2
         self._fill = np.array(card.fill if card.channels == "rgb" else card.fill[::-1], np.uint8)
-        self._matrices = {matrix: yuv_to_rgb(matrix, card.channels) for matrix in Matrix}
+        order = [0, 1, 2] if card.channels == "rgb" else [2, 1, 0]
+        self._matrices = {matrix: np.ascontiguousarray(yuv_to_rgb_rows(matrix)[order]) for matrix in Matrix}
         self._table = _input_table(tensor, card)
 
     def __call__(self, small: Yuv444, tensor: NDArray[Any]) -> None:
