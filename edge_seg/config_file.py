@@ -245,16 +245,16 @@ def _why_unusable(file: Path) -> str | None:
 def _with_absolute_paths(config: Config, base: Path) -> Config:
     """Relative paths are meant from the file that names them."""
 
-    def absolute(path: str) -> str:
-        return str(base / Path(path).expanduser())
+    def absolute(path: str | Path) -> Path:
+        return base / Path(path).expanduser()
 
     changes: dict[str, Any] = {}
     if config.source.type == "file":
-        changes["source"] = replace(config.source, path=absolute(config.source.path))
+        changes["source"] = replace(config.source, path=str(absolute(config.source.path)))
     if config.background.path:
         changes["background"] = replace(config.background, path=absolute(config.background.path))
     if _is_path(config.model.file):
-        changes["model"] = replace(config.model, file=absolute(config.model.file))
+        changes["model"] = replace(config.model, file=str(absolute(config.model.file)))
     return config.model_copy(update=changes)
 
 

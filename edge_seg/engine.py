@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from edge_seg import slate
@@ -42,6 +42,17 @@ SMALLEST_PX = 16
 """Frames with a shorter side are no pictures of anybody, and encoders refuse them."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """What the loop works with while frames have one format."""
+
+    output: OutputFormat
+    pipeline: Pipeline
+    worker: ModelWorker
+    background: Background
+    out: I420
+
+
 class Engine:
     """Everything that runs while the daemon runs. `run` once, in any thread."""
 
@@ -56,8 +67,7 @@ class Engine:
         self.sinks = [open_sink(settings) for settings in config.outputs] if sinks is None else sinks
         self.shown_mask: Mask | None = None
         """The mask of the newest picture that left; None when that showed no person."""
-        self._worker: ModelWorker | None = None
-        self._output: OutputFormat | None = None
+        self._stage: _Stage | None = None
         self._tail_ns = 0
         self._next_miss_log_ns = 0
         self._shown_ns = 0
@@ -74,7 +84,8 @@ class Engine:
                     self._show_slate()
                 elif min(frame.picture.width, frame.picture.height) >= SMALLEST_PX:
                     frame = replace(frame, picture=frame.picture.even())
-                    self._adapt(frame)
+                    if self._adapt(frame):
+                        continue  # that took longer than any budget: show the next one
                     self._show(frame)
         finally:
             self._close()
@@ -84,37 +95,39 @@ class Engine:
         """Frames that were captured but replaced by a newer one before the loop came to them."""
         return self._slot.dropped
 
-    def _adapt(self, frame: Frame) -> None:
-        """Makes everything fit the format of the frame; usually it does already."""
+    def _adapt(self, frame: Frame) -> bool:
+        """Makes everything fit the format of the frame. Returns whether it did not already."""
         source = self._capture.source
         fps = source.format.fps if source is not None and source.format.fps > 0 else DEFAULT_FPS
         picture = frame.picture
         output = OutputFormat(picture.width, picture.height, fps, picture.matrix)
-        previous = self._output
+        previous = None if self._stage is None else self._stage.output
         if previous is not None and (output.width, output.height, output.matrix) == (
             previous.width,
             previous.height,
             previous.matrix,
         ):
-            return
-        self._output = output
-        self._out = I420.allocate(output.width, output.height, output.matrix)
-        if previous is None:
-            self._start_model(picture)
-        else:
+            return False
+        if previous is not None:
             log.info("the picture is now %dx%d", output.width, output.height)
-            self._background.close()
-            self._pipeline.reset()
-        self._background: Background = open_background(
-            self._config.background, output.width, output.height, output.matrix
-        )
+        # The background first: when it cannot be opened, nothing else was changed.
+        background = open_background(self._config.background, output.width, output.height, output.matrix)
+        if self._stage is None:
+            pipeline, worker = self._start_model(picture)
+        else:
+            pipeline, worker = self._stage.pipeline, self._stage.worker
+            self._stage.background.close()
+            pipeline.reset()
+        out = I420.allocate(output.width, output.height, output.matrix)
+        self._stage = _Stage(output, pipeline, worker, background, out)
         for sink in self.sinks:
             if previous is None:
                 sink.open(output)
             else:
                 sink.reformat(output)
+        return True
 
-    def _start_model(self, picture: I420) -> None:
+    def _start_model(self, picture: I420) -> tuple[Pipeline, ModelWorker]:
         config, size = self._config, (picture.width, picture.height)
 
         def build() -> Segmenter:
@@ -125,7 +138,7 @@ class Engine:
             "model %s on %s, %dx%d, %d threads", segmenter.name, segmenter.runtime_name, *segmenter.input_size,
             config.model.threads,
         )
-        self._pipeline = Pipeline(
+        pipeline = Pipeline(
             segmenter.input_size,
             config.flow,
             config.fusion,
@@ -133,13 +146,14 @@ class Engine:
             Privacy(config.privacy.mode, config.privacy.max_mask_age_ms),
             self.times,
         )
-        self._worker = ModelWorker(segmenter, build, self.times)
-        self._worker.start()
+        worker = ModelWorker(segmenter, build, self.times)
+        worker.start()
+        return pipeline, worker
 
     def _show(self, frame: Frame) -> None:
         """One frame, from the slot to the outputs."""
-        worker, pipeline = self._worker, self._pipeline
-        assert worker is not None
+        assert self._stage is not None
+        worker, pipeline, out = self._stage.worker, self._stage.pipeline, self._stage.out
         small = pipeline.shrink(frame)
         worker.submit(small, frame.seq, frame.captured_ns)
         pipeline.track(frame, small)
@@ -152,10 +166,10 @@ class Engine:
         for mask in masks:
             pipeline.observe(mask)
         tail_started_ns = time.monotonic_ns()
-        self.shown_mask = pipeline.render(frame, self._background, self._out, tail_started_ns)
+        self.shown_mask = pipeline.render(frame, self._stage.background, out, tail_started_ns)
         with self.times.measure("push"):
             for sink in self.sinks:
-                sink.push(self._out, frame.captured_ns)
+                sink.push(out, frame.captured_ns)
         now_ns = time.monotonic_ns()
         # Follows a slower machine at once, a faster one slowly.
         self._tail_ns = max(now_ns - tail_started_ns, self._tail_ns * 31 // 32)
@@ -177,20 +191,20 @@ class Engine:
     def _show_slate(self) -> None:
         """While no frame comes: viewers stay, and see that the camera is gone."""
         now_ns = time.monotonic_ns()
-        if self._output is None or now_ns - self._shown_ns < self._config.source.stale_ms * 1e6:
+        if self._stage is None or now_ns - self._shown_ns < self._config.source.stale_ms * 1e6:
             return
-        self._pipeline.reset()
-        slate.draw(self._out, "camera lost, retrying")
+        self._stage.pipeline.reset()
+        slate.draw(self._stage.out, "camera lost, retrying")
         for sink in self.sinks:
-            sink.push(self._out, now_ns)
+            sink.push(self._stage.out, now_ns)
 
     def _close(self) -> None:
         """Ends all threads and outputs, each within its deadline."""
         if not self._capture.stop(STOP_DEADLINE_S):
             log.warning("the source did not end within %g s; leaving it", STOP_DEADLINE_S)
-        if self._worker is not None and not self._worker.stop(STOP_DEADLINE_S):
-            log.warning("the model did not end within %g s; leaving it", STOP_DEADLINE_S)
-        if self._output is not None:
-            self._background.close()
+        if self._stage is not None:
+            if not self._stage.worker.stop(STOP_DEADLINE_S):
+                log.warning("the model did not end within %g s; leaving it", STOP_DEADLINE_S)
+            self._stage.background.close()
         for sink in self.sinks:
             sink.close()
