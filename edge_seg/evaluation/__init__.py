@@ -1,1 +1,1 @@
-"""Mask quality over time against ground truth, for us and for the public smoothers. Never used by the daemon."""
+"""Mask quality over time, against ground truth: ours and the public smoothers'. The daemon never uses it."""

@@ -5,15 +5,15 @@ resolution (`g` area-resampled). Foreground is a value of at least 0.5. IoU, BF1
 MAD is in thousandths, dtSSD in hundredths.
 
 Every figure is first taken per frame and then averaged over the frames of a clip, so that a frame with a
-small person counts as much as one with a large person. A frame on which a figure has no meaning (ghost, where
-no element of the background was foreground lately; dtSSD, on the first frame) is NaN and left out of the mean;
-a clip that has no such frame at all has the figure NaN. Empty masks do have a meaning: an empty mask of an
-empty frame is right (IoU = BF1 = 1), and one empty of the two is wrong (0).
+small person counts as much as one with a large person. A frame on which a figure has no meaning (ghost,
+where no element of the background was foreground lately; dtSSD, on the first frame) is NaN and left out of
+the mean; a clip where it has no meaning on any frame has the figure NaN. Empty masks do have a meaning: an
+empty mask of an empty frame is right (IoU = BF1 = 1), and one empty of the two is wrong (0).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 
 import cv2
@@ -61,14 +61,18 @@ class Scores:
 NAMES = tuple(field.name for field in fields(Scores))
 
 
-def per_frame(p: F32, g: F32) -> PerFrame:
-    """Every figure of every frame. Shapes: (frames, rows, cols) both."""
+def per_frame(p: F32, g: F32, tick: Callable[[], object] = lambda: None) -> PerFrame:
+    """Every figure of every frame. Shapes: (frames, rows, cols) both. `tick` is called for each frame."""
     if p.shape != g.shape or p.ndim != 3 or p.size == 0:
         raise ValueError(f"masks and truth must both be (frames, rows, cols), got {p.shape}, {g.shape}")
     ours, truth = p >= FOREGROUND, g >= FOREGROUND
+    bf1 = np.empty(len(p))
+    for index in range(len(p)):
+        bf1[index] = boundary_f1(ours[index], truth[index])
+        tick()
     return PerFrame(
         iou=iou(ours, truth),
-        bf1=np.array([boundary_f1(o, t) for o, t in zip(ours, truth, strict=True)]),
+        bf1=bf1,
         mad=1000 * np.abs(p - g).mean((1, 2), dtype=np.float64),
         dtssd=dtssd(p, g),
         ghost=ghost(p, g),
