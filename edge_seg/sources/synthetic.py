@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from math import ceil, cos, floor, pi, radians, sin
+from math import ceil, floor, pi, sin
 
 import cv2
 import numpy as np
@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from edge_seg.errors import SourceLost
 from edge_seg.sources import figure, timecode
 from edge_seg.sources.base import SourceFormat, SyntheticSettings
-from edge_seg.types import F32, I420, U8, Frame, Matrix
+from edge_seg.sources.room import draw_room
+from edge_seg.sources.sprite import Sprite, make_sprite, to_i420
+from edge_seg.types import I420, U8, Frame, Matrix
 
 NOISE_SPARE_PX = 64
 """How far the field of noise is shifted at random from frame to frame."""
@@ -84,15 +86,15 @@ def draw(settings: SyntheticSettings, index: int, captured_ns: int) -> Frame:
     unit = min(settings.width, settings.height)
     x = pose.x * unit + pan_px
     y = pose.y * unit
-    _place(stage.body, picture, behind, x, y, 0.0)
+    stage.body.blend_into(picture, behind, x, y, 0.0)
     if pose.forearm is not None:
-        _place(stage.forearm, picture, behind, x, y, pose.forearm)
-    _place(stage.head, picture, behind, x, y, pose.tilt)
+        stage.forearm.blend_into(picture, behind, x, y, pose.forearm)
+    stage.head.blend_into(picture, behind, x, y, pose.tilt)
     _print_code(picture, timecode.Code(index, captured_ns), x, y)
     if settings.noise:
         _add_noise(picture.y, settings, index)
-    truth = cv2.compare(behind, 127, cv2.CMP_LE).astype(np.uint8, copy=False)
-    return Frame(picture, index, captured_ns, truth)
+    _, truth = cv2.threshold(behind, 127, 255, cv2.THRESH_BINARY_INV)
+    return Frame(picture, index, captured_ns, np.asarray(truth, np.uint8))
 
 
 class SyntheticSource:
@@ -157,35 +159,19 @@ class SyntheticSource:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Sprite:
-    """A part of the person, scaled to the picture, its colours multiplied by its alpha."""
-
-    luma: tuple[U8, U8]
-    """Luma x alpha, and alpha. Shape of each: (height, width)."""
-    chroma: tuple[U8, U8, U8]
-    """U x alpha, V x alpha, and alpha. Shape of each: ((height + 1) // 2, (width + 1) // 2)."""
-    left: float
-    """Of the sprite in the picture when the pose is zero, in pixels."""
-    top: float
-    pivot: tuple[float, float]
-    """In pixels of the sprite."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _Stage:
     """All that is drawn once for a size, a scene and a seed."""
 
     room: I420
-    body: _Sprite
-    head: _Sprite
-    forearm: _Sprite
+    body: Sprite
+    forearm: Sprite
+    head: Sprite
 
     def copy_room(self, picture: I420, pan_px: int) -> None:
         left = (self.room.width - picture.width) // 4 * 2 - pan_px
-        for plane, room, x in zip(
-            picture.planes, self.room.planes, (left, left // 2, left // 2), strict=True
-        ):
-            np.copyto(plane, room[: plane.shape[0], x : x + plane.shape[1]])
+        offsets = (left, left // 2, left // 2)
+        for plane, room, x in zip(picture.planes, self.room.planes, offsets, strict=True):
+            np.copyto(plane, room[:, x : x + plane.shape[1]])
 
 
 @lru_cache(maxsize=4)
@@ -193,85 +179,20 @@ def _stage(width: int, height: int, scene: int, seed: int) -> _Stage:
     look = figure.LOOKS[scene]
     person = figure.draw_figure(look, seed)
     room_width = width + 4 * ceil(PAN_SPARE * width / 2) + 4
-    room = _to_i420(figure.draw_room(look, room_width, height, seed).astype(np.float32))
-    neck, elbow = figure.NECK, figure.ELBOW
-    return _Stage(
-        room,
-        _sprite(person.body, neck, width, height),
-        _sprite(person.head, neck, width, height),
-        _sprite(person.forearm, elbow, width, height),
-    )
-
-
-def _sprite(part: figure.Part, pivot: tuple[int, int], width: int, height: int) -> _Sprite:
+    room = to_i420(draw_room(look.wall, room_width, height, seed).astype(np.float32))
     unit = min(width, height)
     scale = unit / figure.UNIT
-    rows, cols = np.nonzero(part.alpha)
-    x0, x1, y0, y1 = int(cols.min()), int(cols.max()) + 1, int(rows.min()), int(rows.max()) + 1
-    size = (max(2, round((x1 - x0) * scale)), max(2, round((y1 - y0) * scale)))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    rgb = cv2.resize(part.rgb[y0:y1, x0:x1], size, interpolation=method)
-    alpha = cv2.resize(part.alpha[y0:y1, x0:x1], size, interpolation=method)
-    # One pixel of nothing around it: bilinear sampling then fades out at the edge of the array.
-    rgb = cv2.copyMakeBorder(rgb, 2, 2, 2, 2, cv2.BORDER_REPLICATE)
-    bottom = cv2.BORDER_CONSTANT
-    alpha = cv2.copyMakeBorder(alpha, 2, 2, 2, 2, bottom, value=0)
-    y, u, v = _ycbcr(rgb)
-    half = ((alpha.shape[1] + 1) // 2, (alpha.shape[0] + 1) // 2)
-    chroma = [cv2.resize(plane * alpha, half, interpolation=cv2.INTER_AREA) for plane in (u, v)]
-    small = cv2.resize(alpha, half, interpolation=cv2.INTER_AREA) * 255
-    return _Sprite(
-        luma=(_u8(y * alpha), _u8(alpha * 255)),
-        chroma=(_u8(chroma[0]), _u8(chroma[1]), _u8(small)),
-        left=width / 2 + (x0 - figure.CANVAS[0] / 2) * scale - 2,
-        top=height - unit + y0 * scale - 2,
-        pivot=((pivot[0] - x0) * scale + 2, (pivot[1] - y0) * scale + 2),
+    origin = (width / 2 - figure.CANVAS[0] / 2 * scale, height - unit)
+
+    def sprite(part: figure.Part, pivot: tuple[int, int]) -> Sprite:
+        return make_sprite(part.rgb, part.alpha, scale, origin, pivot)
+
+    return _Stage(
+        room,
+        body=sprite(person.body, figure.NECK),
+        forearm=sprite(person.forearm, figure.ELBOW),
+        head=sprite(person.head, figure.NECK),
     )
-
-
-def _place(sprite: _Sprite, picture: I420, behind: U8, x: float, y: float, degrees: float) -> None:
-    """Draws a sprite, moved by (x, y) pixels and turned about its pivot, and takes it out of `behind`."""
-    px, py = sprite.pivot
-    c, s = cos(radians(degrees)), sin(radians(degrees))
-    to_picture = np.array(
-        [
-            [c, -s, px - c * px + s * py + sprite.left + x],
-            [s, c, py - s * px - c * py + sprite.top + y],
-        ]
-    )
-    height, width = sprite.luma[0].shape
-    corners = to_picture @ np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]])
-    x0, y0 = (max(0, floor(v / 2) * 2) for v in corners.min(axis=1))
-    x1 = min(picture.width, ceil(corners[0].max()))
-    y1 = min(picture.height, ceil(corners[1].max()))
-    if x1 <= x0 or y1 <= y0:
-        return
-    to_picture[:, 2] -= (x0, y0)
-    luma, alpha = (_warp(image, to_picture, x1 - x0, y1 - y0) for image in sprite.luma)
-    kept = cv2.bitwise_not(alpha)
-    _blend(picture.y[y0:y1, x0:x1], luma, kept)
-    _blend(behind[y0:y1, x0:x1], None, kept)
-
-    half = to_picture.copy()  # chroma samples stand in the middle of 2 x 2 luma samples
-    half[:, 2] = (to_picture[:, 2] + to_picture[:, :2] @ (0.5, 0.5) - 0.5) / 2
-    rows, cols = slice(y0 // 2, (y1 + 1) // 2), slice(x0 // 2, (x1 + 1) // 2)
-    u, v, alpha = (
-        _warp(image, half, cols.stop - cols.start, rows.stop - rows.start) for image in sprite.chroma
-    )
-    kept = cv2.bitwise_not(alpha)
-    _blend(picture.u[rows, cols], u, kept)
-    _blend(picture.v[rows, cols], v, kept)
-
-
-def _warp(image: U8, to_picture: NDArray[np.float64], width: int, height: int) -> U8:
-    return np.asarray(cv2.warpAffine(image, to_picture, (width, height), flags=cv2.INTER_LINEAR), np.uint8)
-
-
-def _blend(below: U8, above: U8 | None, kept: NDArray[np.generic]) -> None:
-    """below = below * kept / 255 + above, in place; `above` comes multiplied by its alpha, 255 - kept."""
-    cv2.multiply(below, kept, dst=below, scale=1 / 255)
-    if above is not None:
-        cv2.add(below, above, dst=below)
 
 
 def _print_code(picture: I420, code: timecode.Code, x: float, y: float) -> None:
@@ -303,32 +224,11 @@ def _add_noise(luma: U8, settings: SyntheticSettings, index: int) -> None:
 def _noise(height: int, width: int, sigma: float, seed: int) -> NDArray[np.int16]:
     rng = np.random.Generator(np.random.PCG64([seed, 3]))
     shape = (height + NOISE_SPARE_PX, width + NOISE_SPARE_PX)
-    return np.rint(rng.normal(0, sigma, shape)).astype(np.int16)
+    field: NDArray[np.int16] = np.rint(rng.normal(0, sigma, shape)).astype(np.int16)
+    return field
 
 
 def _ease(value: float) -> float:
     """0 below 0, 1 above 1, smooth between."""
     clipped = min(1.0, max(0.0, value))
     return clipped * clipped * (3 - 2 * clipped)
-
-
-def _ycbcr(rgb: F32) -> tuple[F32, F32, F32]:
-    """RGB, 0 to 255, to limited-range YCbCr with the matrix of ITU-R BT.709."""
-    r, g, b = rgb[..., 0] / 255, rgb[..., 1] / 255, rgb[..., 2] / 255
-    y = 0.2126 * r + 0.7152 * g + 0.0722 * b
-    return 16 + 219 * y, 128 + 224 * (b - y) / 1.8556, 128 + 224 * (r - y) / 1.5748
-
-
-def _to_i420(rgb: F32) -> I420:
-    picture = I420.allocate(rgb.shape[1], rgb.shape[0], Matrix.BT709)
-    even = cv2.copyMakeBorder(rgb, 0, rgb.shape[0] % 2, 0, rgb.shape[1] % 2, cv2.BORDER_REPLICATE)
-    y, u, v = _ycbcr(even)
-    picture.y[...] = _u8(y[: rgb.shape[0], : rgb.shape[1]])
-    size = (picture.u.shape[1], picture.u.shape[0])
-    picture.u[...] = _u8(cv2.resize(u, size, interpolation=cv2.INTER_AREA))
-    picture.v[...] = _u8(cv2.resize(v, size, interpolation=cv2.INTER_AREA))
-    return picture
-
-
-def _u8(values: F32) -> U8:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)

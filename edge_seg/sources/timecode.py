@@ -108,7 +108,8 @@ def _border() -> U8:
 def _template() -> tuple[U8, U8]:
     """The border as it is searched for, and a mask that leaves the inside out."""
     size = (COLUMNS * _COARSE, ROWS * _COARSE)
-    image = cv2.resize(_border() * np.uint8(255), size, interpolation=cv2.INTER_NEAREST)
+    scaled = cv2.resize(_border() * np.uint8(255), size, interpolation=cv2.INTER_NEAREST)
+    image = np.asarray(scaled, np.uint8)
     weight = np.ones_like(image)
     weight[_COARSE:-_COARSE, _COARSE:-_COARSE] = 0
     return image, weight
