@@ -50,8 +50,8 @@ _MEDIAPIPE_CERTAINTY = (5.68842, -0.748699, -57.8051, 291.309, -624.717)
 def mediapipe_uncertainty(p: F32) -> F32:
     """How uncertain a probability is: 1 at 0.5, about 0 at 0 and 1. Any shape, float32 in [0, 1].
 
-    MediaPipe approximates 1 - (1 - H(p))^2, with H(p) the binary entropy in bits, by an even polynomial in
-    p - 0.5 whose value is clamped (segmentation_smoothing_calculator.cc, its comment and constants).
+    It is the square of the binary entropy in bits, which MediaPipe approximates as one minus an even
+    polynomial in p - 0.5, clamped (segmentation_smoothing_calculator.cc: its comment and constants).
     """
     square = np.square(p - np.float32(0.5))
     certainty = np.zeros_like(p)

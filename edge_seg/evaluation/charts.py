@@ -24,7 +24,7 @@ COLOURS = {
 
 
 def chart(title: str, lines: Mapping[str, F64], lowest: float | None = None) -> str:
-    """An SVG of `lines`, each of shape (frames,), over the frame number. The axis reaches down to `lowest`."""
+    """An SVG of `lines`, each of shape (frames,), over the frame number. The axis includes `lowest`."""
     everything = np.concatenate([*lines.values(), [np.nan if lowest is None else lowest]])
     known = everything[~np.isnan(everything)]
     if known.size == 0:
