@@ -61,17 +61,15 @@ def test_mediapipe_uncertainty_by_hand():
 def test_mediapipe_uncertainty_approximates_the_squared_entropy_it_stands_for():
     p = np.linspace(0.01, 0.99, 99)
     entropy = -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
-    wanted = 1 - (1 - entropy) ** 2
-    np.testing.assert_allclose(mediapipe_uncertainty(p.astype(np.float32)), wanted, atol=0.08)
+    np.testing.assert_allclose(mediapipe_uncertainty(p.astype(np.float32)), entropy**2, atol=0.002)
 
 
 def test_mediapipe_keeps_the_last_output_where_the_new_mask_is_uncertain():
     smoother = MediaPipe(0.7)
     smoother.step(row(1.0, 1.0, 0.0), FLAT)
     # 0.5 + 0.7 * 1 * (1 - 0.5) = 0.85; 0.75 + 0.7 * 0.657662 * 0.25 = 0.865091; 1 + 0.7 * 0.000043 * -1
-    np.testing.assert_allclose(
-        smoother.step(row(0.5, 0.75, 1.0), FLAT), row(0.85, 0.865091, 0.99997), atol=2e-6
-    )
+    found = smoother.step(row(0.5, 0.75, 1.0), FLAT)
+    np.testing.assert_allclose(found, row(0.85, 0.865091, 0.99997), atol=2e-6)
 
 
 def test_pphumanseg_still_pixels():
@@ -94,8 +92,8 @@ def test_pphumanseg_drops_vectors_that_do_not_return():
     last, mask = row(0.1, 0.2, 0.3, 0.4), row(0.5, 0.5, 0.5, 0.5)
     forward, backward = still(mask), still(mask)
     forward[0, :, 0] = (2, 3, 0, 0)
-    # 0 -> 2 and back by 0: squared error 4, followed. 1 -> 4: out of the picture. 2 and 3 stay, and 2 overwrites
-    # what came from 0, as later pixels do. Element 1 is reached by nothing: the new mask alone.
+    # 0 -> 2 and back by 0: squared error 4, followed. 1 -> 4: out of the picture. 2 and 3 stay, and 2
+    # overwrites what came from 0, as later pixels do. Element 1 is reached by nothing: the new mask alone.
     expected = row(0.05 * 0.5 + 0.95 * 0.1, 0.5, 0.05 * 0.5 + 0.95 * 0.3, 0.05 * 0.5 + 0.95 * 0.4)
     expected[0, 0] = 0.5  # 0 has left, and nothing came
     np.testing.assert_allclose(PPHumanSeg.fuse(last, mask, forward, backward), expected, rtol=1e-6)
@@ -115,7 +113,7 @@ def test_pphumanseg_follows_a_real_motion():
     carried = np.roll(mask, 3, axis=1)
     inner = np.s_[20:-20, 20:-20]
     assert np.abs((found >= 0.5)[inner] != (carried >= 0.5)[inner]).mean() < 0.01
-    assert np.abs((found >= 0.5)[inner] != (mask >= 0.5)[inner]).mean() > 0.02
+    assert np.abs((found >= 0.5)[inner] != (mask >= 0.5)[inner]).mean() > 0.015
 
 
 @pytest.mark.parametrize(("rows", "cols", "level"), [(64, 200, 1), (144, 256, 2), (256, 256, 3)])

@@ -47,14 +47,12 @@ def test_bf1_forgives_one_pixel_and_not_two():
     assert metrics.boundary_f1(truth, truth) == 1
 
     grown = square(rows=slice(3, 8), cols=slice(3, 9)) >= 0.5  # the right side one further out
-    # Boundaries: 16 elements of truth, 18 of ours. All of ours lie within 1 px of the truth's. Of the truth's, the
-    # right column's three middle ones and two corners lie beside ours: all found.
+    # 16 boundary elements in the truth, 18 in ours. Each has one of the other kind at most 1 px away.
     assert metrics.boundary_f1(grown, truth) == 1
 
     far = square(rows=slice(3, 8), cols=slice(3, 10)) >= 0.5  # two further out
-    # Ours: 20 elements, 5 in column 9 and one each of rows 3 and 7 in column 8 ... those in column 8 touch the
-    # truth's corners, those in column 9 nothing: 15 of 20. Truth: 16, of which the middle three of column 7 have
-    # nothing of ours within 1 px across, as row 3 and 7 are beside rows 4 and 6: only (5, 7) is missed.
+    # Ours: 20 elements, of which the 5 in column 9 are 2 px away from the truth's column 7: 15 of 20.
+    # Truth: 16, all within 1 px of ours but the one in the middle of column 7, since ours has rows 3 and 7.
     precision, recall = 15 / 20, 15 / 16
     assert metrics.boundary_f1(far, truth) == pytest.approx(2 * precision * recall / (precision + recall))
 
