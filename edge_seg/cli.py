@@ -6,8 +6,9 @@ import argparse
 import sys
 
 from edge_seg import __version__
-from edge_seg.commands import bench, check, run, snapshot
+from edge_seg.commands import bench, check, model, run, snapshot
 from edge_seg.errors import ConfigError, EdgeSegError
+from edge_seg.evaluation import command as evaluate
 
 DESCRIPTION = """\
 Finds the person in a live camera picture, puts another background behind them, and serves the video.
@@ -26,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edge-seg {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (run, check, snapshot, bench):
+    for command in (run, check, snapshot, bench, evaluate, model):
         command.register(commands)
     return parser
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from edge_seg.backgrounds import BackgroundSettings
 from edge_seg.flow import FlowSettings
@@ -57,9 +57,3 @@ class Config(_Section):
     privacy: PrivacySettings = PrivacySettings()
     outputs: Annotated[list[RtspSettings], Field(min_length=1)] = [RtspSettings()]
     log: LogSettings = LogSettings()
-
-    @field_validator("model", mode="before")
-    @classmethod
-    def _model_by_name(cls, value: object) -> object:
-        """`model: auto` is short for `model: {file: auto}`."""
-        return {"file": value} if isinstance(value, str) else value

@@ -34,7 +34,9 @@ def load(path: Path) -> Config:
     document = _Document(path, text)
     if not document.problems:
         try:
-            config = Config.model_validate_json(json.dumps(document.data, default=str), strict=True)
+            text = json.dumps(_without_shorthands(document.data), default=str)
+            # By way of JSON, since a strict reading of Python's own types takes no list for a tuple.
+            config = Config.model_validate_json(text, strict=True)
         except ValidationError as error:
             document.problems += [
                 document.describe(detail) for detail in _innermost(error.errors(include_url=False))
@@ -103,6 +105,7 @@ class _Document:
         """One line for one error of pydantic's."""
         key = self._without_tags(detail["loc"])
         kind, context = detail["type"], detail.get("ctx", {})
+        message = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
         if kind in ("extra_forbidden", "unexpected_keyword_argument"):
             allowed = _allowed_keys(self.data, key[:-1])
             what = f"unknown key{_nearest(str(key[-1]), allowed)}, allowed: {', '.join(sorted(allowed))}"
@@ -116,10 +119,9 @@ class _Document:
             got = context.get("tag", detail["input"])
             key = (*key, "type") if kind == "union_tag_invalid" else key
             what = f"got {_shown(got)}{_nearest(str(got), allowed)}, allowed: {', '.join(allowed)}"
-        elif kind in ("dataclass_type", "model_type", "model_attributes_type"):
+        elif kind in ("dataclass_type", "model_type", "model_attributes_type") or message == "an object":
             what = f"expected keys below it, got {_shown(detail['input'])}"
         else:
-            message = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
             what = f"got {_shown(detail['input'])}, allowed: {message}"
         return self._problem(self._line(key), key, what)
 
@@ -144,6 +146,12 @@ class _Document:
             if what is not None:
                 problems.append(self._problem(self._line(key), key, what))
         return problems
+
+
+def _without_shorthands(data: dict[str, Any]) -> dict[str, Any]:
+    """`model: auto` is short for `model: {file: auto}`."""
+    model = data.get("model")
+    return {**data, "model": {"file": model}} if isinstance(model, str) else data
 
 
 def _innermost(details: list[ErrorDetails]) -> Iterator[ErrorDetails]:
@@ -192,11 +200,21 @@ def _sections_at(data: Any, key: Key) -> list[type]:
             continue
         hints = [get_type_hints(section, include_extras=True).get(part) for section in sections]
         sections = [found for hint in hints if hint is not None for found in _section_types(hint)]
-        tag = value.get("type") if isinstance(value, dict) else None
-        matching = [s for s in sections if tag is not None and getattr(s, "type", None) == tag]
-        sections = matching or sections
+        sections = _of_type(sections, value)
+    return _of_type(sections, value)
+
+
+def _of_type(sections: list[type], value: object) -> list[type]:
+    """Those of the sections that the `type` in `value` names; all when it names none."""
     tag = value.get("type") if isinstance(value, dict) else None
-    return [s for s in sections if tag is not None and getattr(s, "type", None) == tag] or sections
+    return [section for section in sections if tag is not None and _tag(section) == tag] or sections
+
+
+def _tag(section: type) -> object:
+    """What a section's `type` must be, None where it has no such key."""
+    if not is_dataclass(section):
+        return None
+    return next((field.default for field in fields(section) if field.name == "type"), None)
 
 
 def _field_names(section: type) -> list[str]:
@@ -210,7 +228,7 @@ def _allowed_keys(data: Any, key: Key) -> list[str]:
 
 
 def _tags(data: Any, key: Key) -> list[str]:
-    return sorted({str(getattr(section, "type", "?")) for section in _sections_at(data, key)})
+    return sorted({str(_tag(section)) for section in _sections_at(data, key)})
 
 
 def _files(config: Config) -> Iterator[tuple[Key, Path]]:

@@ -105,7 +105,7 @@ class Pipeline:
             behind = background.render(frame, mask, now_ns)
         with self._times.measure("matte"):
             assert self._current is not None
-            alpha = None if mask is None else matte.refine(mask, self._current.y, self._matte_settings)
+            alpha = None if mask is None else matte.refine(mask, self._current, self._matte_settings)
         with self._times.measure("composite"):
             composite(background.front(frame), alpha, behind, out)
         return mask

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -38,7 +39,7 @@ def luma(frame: object) -> np.ndarray:
 
 
 def test_a_viewer_sees_every_frame_with_the_person_kept_and_the_room_replaced(
-    tmp_path: Path, record_property: pytest.RecordProperty
+    tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     settings = SyntheticSettings(width=WIDTH, height=HEIGHT, fps=FPS, motion="sway")
     seqs, latencies_ms, inside, outside = [], [], [], []
