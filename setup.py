@@ -1,6 +1,6 @@
-"""The two C extensions. Everything else about the package is in pyproject.toml.
+"""The C extensions. Everything else about the package is in pyproject.toml.
 
-Both are optional: where no compiler is found the package installs without them and the
+All are optional: where no compiler is found the package installs without them and the
 NumPy/OpenCV references beside them are used (slower, same results).
 """
 
@@ -26,4 +26,4 @@ def extension(name: str) -> Extension:
     )
 
 
-setup(ext_modules=[extension("flow"), extension("blend")])
+setup(ext_modules=[extension("flow"), extension("matte"), extension("blend")])

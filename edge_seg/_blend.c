@@ -1,18 +1,21 @@
-/* The composite: out = background + alpha * (frame - background), in one pass over I420.
+/* The composite: out = background + alpha * (person - background), in one pass over I420.
  *
- * alpha(x) = clip(gain(x) * luma(x) / 255 + offset(x), 0, 1) with gain and offset interpolated bilinearly from
- * the coarse grid (He and Sun, "Fast Guided Filter", arXiv:1505.00996), all in 16-bit fixed point so that eight
- * pixels fit an SSE2 or NEON register. Most of a picture is wholly person or wholly background: grid cells whose
- * corners prove it are copied, and alpha is only computed in the band between.
+ * alpha = clip(offset + gain . (colour - 128) / 255, 0, 1), with offset and gain interpolated bilinearly from the
+ * coarse grid (edge_seg/matte.py), all in 16-bit fixed point so that eight pixels fit an SSE2 or NEON register.
+ * Most of a picture is wholly person or wholly background: the cells of the grid that are so are copied, and alpha
+ * is only computed in the band between. There the person's colour is the frame's, drawn towards the colour that
+ * the person has nearby as far as the pixel is transparent: the old background goes out of it.
  *
  * edge_seg/composite.py holds the same arithmetic in NumPy; the tests hold both to be equal, bit for bit.
  */
 #include "_buffers.h"
 
 #define ALPHA_ONE 1027 /* alpha 1.0; a bit more than 1024, so that it still saturates after rounding down */
-#define GAIN_ONE 2062  /* gain 1.0: (gain * (luma << 7)) >> 16 == ALPHA_ONE * luma / 255 */
+#define GAIN_ONE 1031  /* gain 1.0: (GAIN_ONE * (d << 8)) >> 16 == ALPHA_ONE * d / 255 */
 #define LIMIT 16383    /* of both, so that the difference of two fits 16 bits */
+#define COLOUR_ONE 16  /* colours, while they are interpolated */
 #define LANES 8
+#define SLOTS 8        /* at least the 6 grid rows that a pair of luma rows and their chroma row lie between */
 #define MAX_SIDE 16384
 
 #if defined(__clang__)
@@ -23,7 +26,14 @@
 #define NO_LOOP_DEPENDENCE
 #endif
 
+enum { OFFSET, GAIN_Y, GAIN_U, GAIN_V, COLOUR_Y, COLOUR_U, COLOUR_V, FIELDS };
 enum { BAND, BACK, FRONT };
+
+typedef struct {
+    int rows, cols;
+    const float *offset, *gain; /* gain, 3 planes, may be NULL */
+    const uint8_t *colour;      /* 3 planes, may be NULL; then there is no gain either */
+} Grid;
 
 typedef struct {
     int start, stop;           /* luma columns: start is even, stop is even or the width */
@@ -31,24 +41,32 @@ typedef struct {
     int kind;
 } Span;
 
+/* Where the columns (or rows) of a plane lie between the nodes of the grid. */
 typedef struct {
-    int rows, cols, width, height;
-    int *cell_x;            /* [cols + 1]: the first luma column of each grid cell */
-    int16_t *weight_x;      /* [width + LANES]: position inside the cell, Q15 */
-    int16_t *nodes[2];      /* cached grid rows: gain, then offset, each cols + 1 (the last one repeated) */
-    int node_row[2];
-    int16_t *edge;          /* gain, then offset, at the grid's columns and one luma row: 2 * (cols + 1) */
-    int16_t *gain, *offset; /* [width + LANES] at the luma columns of one row */
-    int16_t *alpha[2];      /* [width + LANES] of a row pair, 0 to 256 */
-    uint8_t *kind;          /* [cols]: what the grid rows around the row pair allow, per grid column */
-    Span *spans;            /* [cols] */
+    int *cell_start; /* [nodes + 1]: the first column of each cell */
+    int16_t *weight; /* [columns + LANES]: position inside the cell, Q15 */
+} Axis;
+
+typedef struct {
+    int width, height;
+    Axis luma, chroma;
+    int16_t *nodes[SLOTS]; /* cached grid rows: FIELDS x (cols + 1), the last node repeated */
+    uint8_t *kinds[SLOTS]; /* of those rows: BACK or FRONT where alpha is 0 or 256 whatever the colour, else BAND */
+    int node_row[SLOTS];
+    int used[SLOTS], uses; /* when each slot was last asked for */
+    int16_t *edge;         /* FIELDS x (cols + 1): one picture row at the grid's columns */
+    int16_t *field[4];     /* [width + LANES] at the picture's columns */
+    int16_t *chroma_term;  /* [width + LANES] of alpha, at luma columns */
+    int16_t *alpha[2];     /* [width + LANES] of a row pair, 0 to 256 */
+    uint8_t *kind;         /* [cols]: what the grid rows around the row pair agree on */
+    Span *spans;           /* [cols] */
     int span_count, span_top, span_bottom;
 } Work;
 
-/* Where a luma position falls between the grid's nodes, pixel centres aligned: index, and weight in Q15. */
+/* Where a position, in half pixels, falls between the grid's nodes, centres aligned: index, and weight in Q15. */
 static void locate(int position, int size, int nodes, int *index, int *weight)
 {
-    int64_t numerator = (int64_t)(2 * position + 1) * nodes - size; /* in units of 1 / (2 * size) */
+    int64_t numerator = (int64_t)position * nodes - size; /* in units of 1 / (2 * size) */
     int64_t unit = 2 * (int64_t)size, cell = numerator / unit;
     *index = numerator <= 0 ? 0 : cell >= nodes - 1 ? nodes - 1 : (int)cell;
     *weight = numerator <= 0 || cell >= nodes - 1 ? 0 : (int)(((numerator - cell * unit) << 15) / unit);
@@ -63,50 +81,62 @@ static inline int16_t fixed(float value, float one)
     return (int16_t)(int)(scaled + (scaled < 0 ? -0.5f : 0.5f));
 }
 
-static const int16_t *grid_row(Work *w, const Plane *gain, const Plane *offset, int row)
+static void convert(const float *values, float one, int16_t *out, int count)
 {
-    int16_t *nodes = w->nodes[row & 1];
-    if (w->node_row[row & 1] != row) {
-        const float *g = (const float *)(gain->data + row * gain->stride);
-        const float *o = (const float *)(offset->data + row * offset->stride);
-        int n = w->cols;
-        for (int i = 0; i < n; i++)
-            nodes[i] = fixed(g[i], GAIN_ONE);
-        for (int i = 0; i < n; i++)
-            nodes[n + 1 + i] = fixed(o[i], ALPHA_ONE);
-        nodes[n] = nodes[n - 1];
-        nodes[2 * n + 1] = nodes[2 * n];
-        w->node_row[row & 1] = row;
-    }
-    return nodes;
+    for (int i = 0; i < count; i++)
+        out[i] = fixed(values[i], one);
+    out[count] = out[count - 1];
 }
 
-/* What one grid row allows: BACK or FRONT where alpha is 0 or 256 whatever the luma. All rounding is downwards,
- * by less than 4 in total, hence the asymmetric bounds. */
-static void bound_row(const int16_t *nodes, int cols, uint8_t *kind, int merge)
+static int load_row(Work *w, const Grid *grid, int row)
 {
-    for (int i = 0; i < cols; i++) {
-        int dark = nodes[cols + 1 + i], bright = dark + ((nodes[i] * (255 << 7)) >> 16);
-        int low = dark < bright ? dark : bright, high = dark < bright ? bright : dark;
-        uint8_t k = high <= 2 ? BACK : low >= ALPHA_ONE ? FRONT : BAND;
-        kind[i] = !merge || kind[i] == k ? k : BAND;
+    int slot = 0, n = grid->cols;
+    for (int k = 0; k < SLOTS; k++) {
+        if (w->node_row[k] == row) {
+            w->used[k] = ++w->uses;
+            return k;
+        }
+        slot = w->used[k] < w->used[slot] ? k : slot;
     }
+    w->node_row[slot] = row;
+    w->used[slot] = ++w->uses;
+    int16_t *nodes = w->nodes[slot];
+    uint8_t *kinds = w->kinds[slot];
+    Py_ssize_t at = (Py_ssize_t)row * n, plane = (Py_ssize_t)grid->rows * n;
+    convert(grid->offset + at, ALPHA_ONE, nodes, n);
+    for (int i = 0; i < n; i++)
+        kinds[i] = nodes[i] <= 2 ? BACK : nodes[i] >= ALPHA_ONE ? FRONT : BAND;
+    for (int k = 0; grid->gain && k < 3; k++) {
+        int16_t *field = nodes + (GAIN_Y + k) * (n + 1);
+        convert(grid->gain + k * plane + at, GAIN_ONE, field, n);
+        for (int i = 0; i < n; i++)
+            kinds[i] = field[i] ? BAND : kinds[i];
+    }
+    for (int k = 0; grid->colour && k < 3; k++) {
+        int16_t *field = nodes + (COLOUR_Y + k) * (n + 1);
+        const uint8_t *colour = grid->colour + k * plane + at;
+        for (int i = 0; i < n; i++)
+            field[i] = (int16_t)(colour[i] * COLOUR_ONE);
+        field[n] = field[n - 1];
+    }
+    return slot;
 }
 
-static void find_spans(Work *w)
+static void find_spans(Work *w, const Grid *grid)
 {
+    const int *cell_start = w->luma.cell_start;
     Span *spans = w->spans;
     int n = 0;
-    for (int i = 0; i < w->cols; i++) {
-        if (w->cell_x[i] == w->cell_x[i + 1])
+    for (int i = 0; i < grid->cols; i++) {
+        if (cell_start[i] == cell_start[i + 1])
             continue;
-        int right = i + 1 < w->cols ? i + 1 : i;
+        int right = i + 1 < grid->cols ? i + 1 : i;
         int kind = w->kind[i] == w->kind[right] ? w->kind[i] : BAND;
         if (n > 0 && spans[n - 1].kind == kind) {
-            spans[n - 1].stop = w->cell_x[i + 1];
+            spans[n - 1].stop = cell_start[i + 1];
             spans[n - 1].last_cell = i;
         } else {
-            spans[n++] = (Span){w->cell_x[i], w->cell_x[i + 1], i, i, kind};
+            spans[n++] = (Span){cell_start[i], cell_start[i + 1], i, i, kind};
         }
     }
     /* A chroma sample lies over two luma columns: the band takes the whole of it. */
@@ -128,13 +158,34 @@ static void find_spans(Work *w)
     w->span_count = n;
 }
 
-static void expand(const Work *w, const int16_t *edge, int16_t *restrict out, const Span *span)
+/* In half pixels of the luma: a luma sample, and a chroma sample, which lies between two luma samples if it can. */
+static int luma_centre(int i, int size) { (void)size; return 2 * i + 1; }
+static int chroma_centre(int i, int size) { return 4 * i + 2 < 2 * size ? 4 * i + 2 : 2 * size - 1; }
+
+static void axis_init(Axis *axis, int count, int size, int nodes, int (*centre)(int, int))
 {
-    const int16_t *restrict weight = w->weight_x;
-    for (int i = span->first_cell; i <= span->last_cell; i++) {
-        const int16_t base = edge[i], step = (int16_t)(edge[i + 1] - edge[i]);
+    int next = 0;
+    for (int x = 0; x < count; x++) {
+        int cell, weight;
+        locate(centre(x, size), size, nodes, &cell, &weight);
+        axis->weight[x] = (int16_t)weight;
+        while (next <= cell)
+            axis->cell_start[next++] = x;
+    }
+    while (next <= nodes)
+        axis->cell_start[next++] = count;
+}
+
+/* One field at the picture's columns start to stop, of a row of the picture at the grid's columns. */
+static void expand(const Axis *axis, const int16_t *edge, int16_t *restrict out, int cell, int start, int stop)
+{
+    const int16_t *restrict weight = axis->weight;
+    while (axis->cell_start[cell] > start)
+        cell--;
+    for (; axis->cell_start[cell] < stop; cell++) {
+        const int16_t base = edge[cell], step = (int16_t)(edge[cell + 1] - edge[cell]);
         /* Whole registers: what is written past the cell is overwritten by the next one. */
-        for (int x = w->cell_x[i]; x < w->cell_x[i + 1]; x += LANES) {
+        for (int x = axis->cell_start[cell]; x < axis->cell_start[cell + 1]; x += LANES) {
             int16_t value[LANES];
             for (int lane = 0; lane < LANES; lane++)
                 value[lane] = (int16_t)(base + ((step * weight[x + lane]) >> 15));
@@ -143,34 +194,73 @@ static void expand(const Work *w, const int16_t *edge, int16_t *restrict out, co
     }
 }
 
-static void blend(const int16_t *alpha, const uint8_t *front, const uint8_t *back, uint8_t *out, int count)
+/* The same field at the grid's columns between two grid rows. */
+static const int16_t *between(const Work *w, const Grid *grid, int field, const int slots[2], int weight, const Span *span)
 {
-    NO_LOOP_DEPENDENCE
-    for (int x = 0; x < count; x++) {
-        uint16_t moved = (uint16_t)((uint16_t)alpha[x] * (uint16_t)(front[x] - back[x]));
-        out[x] = (uint8_t)((uint16_t)((uint16_t)(back[x] << 8) + moved + 128) >> 8);
-    }
+    int n = grid->cols + 1, first = span->first_cell > 0 ? span->first_cell - 1 : 0;
+    int last = span->last_cell + 2 < n ? span->last_cell + 2 : n - 1;
+    const int16_t *restrict top = w->nodes[slots[0]] + field * n, *restrict low = w->nodes[slots[1]] + field * n;
+    int16_t *restrict edge = w->edge + field * n;
+    for (int i = first; i <= last; i++)
+        edge[i] = (int16_t)(top[i] + (((low[i] - top[i]) * weight) >> 15));
+    return edge;
 }
 
-static void fit(const int16_t *restrict gain, const int16_t *restrict offset, const uint8_t *restrict luma,
-                int16_t *restrict alpha, int count)
+/* Alpha of a luma span, from 0 to 256. `gain` and `chroma_term` may be NULL together. */
+static void fit(const int16_t *restrict offset, const int16_t *restrict gain, const int16_t *restrict chroma_term,
+                const uint8_t *restrict luma, int16_t *restrict alpha, int count)
 {
+    if (gain == NULL) {
+        for (int x = 0; x < count; x++) {
+            int16_t value = (int16_t)((offset[x] + 1) >> 2);
+            alpha[x] = value < 0 ? 0 : value > 256 ? 256 : value;
+        }
+        return;
+    }
     for (int x = 0; x < count; x++) {
-        int16_t value = (int16_t)(offset[x] + (int16_t)((gain[x] * (int16_t)(luma[x] << 7)) >> 16));
-        value = (int16_t)((value + 1) >> 2);
+        int16_t term = (int16_t)((gain[x] * (int16_t)((uint16_t)(luma[x] - 128) << 8)) >> 16);
+        int16_t value = (int16_t)((int16_t)(offset[x] + term + chroma_term[x] + 1) >> 2);
         alpha[x] = value < 0 ? 0 : value > 256 ? 256 : value;
     }
 }
 
-static void blend_luma(const Work *w, int16_t *alpha, const uint8_t *front, const uint8_t *back, uint8_t *out,
-                       const Span *span)
+/* What chroma adds to alpha, at the two luma columns of each of its own. */
+static void chroma_fit(const int16_t *restrict gain_u, const int16_t *restrict gain_v, const uint8_t *restrict u,
+                       const uint8_t *restrict v, int16_t *restrict term, int count)
 {
-    int n = span->stop - span->start;
-    const int16_t *gain = w->gain + span->start, *offset = w->offset + span->start;
-    alpha += span->start;
-    front += span->start;
-    fit(gain, offset, front, alpha, n);
-    blend(alpha, front, back + span->start, out + span->start, n);
+    for (int x = 0; x < count; x++) {
+        int16_t sum = (int16_t)(((gain_u[x] * (int16_t)((uint16_t)(u[x] - 128) << 8)) >> 16) +
+                                ((gain_v[x] * (int16_t)((uint16_t)(v[x] - 128) << 8)) >> 16));
+        term[2 * x] = sum;
+        term[2 * x + 1] = sum;
+    }
+}
+
+/* (above * alpha + below * (256 - alpha) + 128) / 256 fits 16 bits without a sign. */
+#define MIX(alpha, above, below) \
+    ((uint8_t)((uint16_t)((uint16_t)((below) << 8) + (uint16_t)((uint16_t)(alpha) * (uint16_t)((above) - (below))) + 128) >> 8))
+
+static void blend(const int16_t *alpha, const int16_t *colour, const uint8_t *front, const uint8_t *back, uint8_t *out,
+                  int count)
+{
+    if (colour == NULL) {
+        NO_LOOP_DEPENDENCE
+        for (int x = 0; x < count; x++)
+            out[x] = MIX(alpha[x], front[x], back[x]);
+        return;
+    }
+    NO_LOOP_DEPENDENCE
+    for (int x = 0; x < count; x++) {
+        uint8_t near = (uint8_t)((uint16_t)(colour[x] + COLOUR_ONE / 2) / COLOUR_ONE);
+        uint8_t person = MIX(alpha[x], front[x], near);
+        out[x] = MIX(alpha[x], person, back[x]);
+    }
+}
+
+static void halve(const int16_t *restrict first, const int16_t *restrict second, int16_t *restrict out, int count)
+{
+    for (int c = 0; c < count; c++)
+        out[c] = (int16_t)((first[2 * c] + first[2 * c + 1] + second[2 * c] + second[2 * c + 1] + 2) >> 2);
 }
 
 static void copy_span(const Span *span, const uint8_t *front, const uint8_t *back, uint8_t *out, int shift)
@@ -183,65 +273,84 @@ static void copy_span(const Span *span, const uint8_t *front, const uint8_t *bac
 
 #define ROW(plane, y) ((plane)->data + (Py_ssize_t)(y) * (plane)->stride)
 
-static void composite(Work *w, const Plane front[3], const Plane back[3], const Plane out[3], const Plane *gain,
-                      const Plane *offset)
+static void luma_row(Work *w, const Grid *grid, const Span *span, const int slots[2], int weight, const uint8_t *front,
+                     const uint8_t *back, uint8_t *out, int16_t *alpha)
 {
-    int n = w->cols + 1;
+    int start = span->start, stop = span->stop, count = stop - start;
+    static const int wanted[3] = {OFFSET, GAIN_Y, COLOUR_Y};
+    const int16_t *field[3] = {NULL, NULL, NULL};
+    for (int k = 0; k < 3; k++) {
+        if ((k == 1 && !grid->gain) || (k == 2 && !grid->colour))
+            continue;
+        expand(&w->luma, between(w, grid, wanted[k], slots, weight, span), w->field[k], span->first_cell, start, stop);
+        field[k] = w->field[k] + start;
+    }
+    fit(field[0], field[1], w->chroma_term + start, front + start, alpha + start, count);
+    blend(alpha + start, field[2], front + start, back + start, out + start, count);
+}
+
+static void composite(Work *w, const Plane front[3], const Plane back[3], const Plane out[3], const Grid *grid)
+{
     for (int pair = 0; 2 * pair < w->height; pair++) {
         int count = 2 * pair + 1 < w->height ? 2 : 1;
-        int cell[2], weight[2];
-        for (int r = 0; r < count; r++)
-            locate(2 * pair + r, w->height, w->rows, &cell[r], &weight[r]);
-        int bottom = cell[count - 1] + (cell[count - 1] + 1 < w->rows);
+        int cell[3], weight[3], slots[3][2]; /* of both luma rows, and of the chroma row */
+        for (int r = 0; r < 3; r++) {
+            int centre = r < count ? luma_centre(2 * pair + r, w->height) : chroma_centre(pair, w->height);
+            locate(centre, w->height, grid->rows, &cell[r], &weight[r]);
+        }
+        int bottom = cell[count - 1] + (cell[count - 1] + 1 < grid->rows);
         if (cell[0] != w->span_top || bottom != w->span_bottom) {
-            for (int row = cell[0]; row <= bottom; row++)
-                bound_row(grid_row(w, gain, offset, row), w->cols, w->kind, row > cell[0]);
-            find_spans(w);
+            for (int row = cell[0]; row <= bottom; row++) {
+                const uint8_t *kinds = w->kinds[load_row(w, grid, row)];
+                for (int i = 0; i < grid->cols; i++)
+                    w->kind[i] = row == cell[0] || w->kind[i] == kinds[i] ? kinds[i] : BAND;
+            }
+            find_spans(w, grid);
             w->span_top = cell[0];
             w->span_bottom = bottom;
         }
-        for (int r = 0; r < count; r++) {
-            int y = 2 * pair + r;
-            const uint8_t *f = ROW(&front[0], y), *b = ROW(&back[0], y);
-            uint8_t *o = ROW(&out[0], y);
-            int ready = 0;
-            for (int s = 0; s < w->span_count; s++) {
-                const Span *span = &w->spans[s];
-                if (span->kind != BAND) {
-                    copy_span(span, f, b, o, 0);
-                    continue;
-                }
-                if (!ready) {
-                    const int16_t *top = grid_row(w, gain, offset, cell[r]);
-                    const int16_t *low = grid_row(w, gain, offset, cell[r] + (cell[r] + 1 < w->rows));
-                    for (int i = 0; i < 2 * n; i++)
-                        w->edge[i] = (int16_t)(top[i] + (((low[i] - top[i]) * weight[r]) >> 15));
-                    ready = 1;
-                }
-                expand(w, w->edge, w->gain, span);
-                expand(w, w->edge + n, w->offset, span);
-                blend_luma(w, w->alpha[r], f, b, o, span);
-            }
+        for (int r = 0; r < 3; r++) {
+            slots[r][0] = load_row(w, grid, cell[r]);
+            slots[r][1] = load_row(w, grid, cell[r] + (cell[r] + 1 < grid->rows));
         }
-        const int16_t *first = w->alpha[0], *second = w->alpha[count - 1];
+        const uint8_t *fu = ROW(&front[1], pair), *fv = ROW(&front[2], pair);
         for (int s = 0; s < w->span_count; s++) {
             const Span *span = &w->spans[s];
+            int start = span->start / 2, stop = (span->stop + 1) / 2, width = stop - start, low = count - 1;
+            if (span->start >= span->stop)
+                continue;
             if (span->kind != BAND) {
-                copy_span(span, ROW(&front[1], pair), ROW(&back[1], pair), ROW(&out[1], pair), 1);
-                copy_span(span, ROW(&front[2], pair), ROW(&back[2], pair), ROW(&out[2], pair), 1);
+                for (int r = 0; r < count; r++)
+                    copy_span(span, ROW(&front[0], 2 * pair + r), ROW(&back[0], 2 * pair + r), ROW(&out[0], 2 * pair + r), 0);
+                for (int p = 1; p < 3; p++)
+                    copy_span(span, ROW(&front[p], pair), ROW(&back[p], pair), ROW(&out[p], pair), 1);
                 continue;
             }
-            int start = span->start / 2, stop = (span->stop + 1) / 2;
-            if (span->stop % 2)
-                w->alpha[0][span->stop] = w->alpha[0][span->stop - 1], w->alpha[1][span->stop] = w->alpha[1][span->stop - 1];
-            int16_t *chroma = w->gain; /* done with in this row pair */
-            for (int c = 0; c < stop - start; c++) {
-                int x = 2 * (start + c);
-                chroma[c] = (int16_t)((first[x] + first[x + 1] + second[x] + second[x + 1] + 2) >> 2);
+            if (grid->gain) {
+                for (int k = 0; k < 2; k++)
+                    expand(&w->chroma, between(w, grid, GAIN_U + k, slots[2], weight[2], span), w->field[k],
+                           span->first_cell, start, stop);
+                chroma_fit(w->field[0] + start, w->field[1] + start, fu + start, fv + start, w->chroma_term + 2 * start,
+                           width);
             }
-            for (int p = 1; p < 3; p++)
-                blend(chroma, ROW(&front[p], pair) + start, ROW(&back[p], pair) + start, ROW(&out[p], pair) + start,
-                      stop - start);
+            for (int r = 0; r < count; r++)
+                luma_row(w, grid, span, slots[r], weight[r], ROW(&front[0], 2 * pair + r), ROW(&back[0], 2 * pair + r),
+                         ROW(&out[0], 2 * pair + r), w->alpha[r]);
+            if (span->stop % 2)
+                for (int r = 0; r < count; r++)
+                    w->alpha[r][span->stop] = w->alpha[r][span->stop - 1];
+            int16_t *alpha = w->field[3];
+            halve(w->alpha[0] + span->start, w->alpha[low] + span->start, alpha, width);
+            for (int p = 1; p < 3; p++) {
+                const int16_t *colour = NULL;
+                if (grid->colour) {
+                    expand(&w->chroma, between(w, grid, COLOUR_Y + p, slots[2], weight[2], span), w->field[0],
+                           span->first_cell, start, stop);
+                    colour = w->field[0] + start;
+                }
+                blend(alpha, colour, ROW(&front[p], pair) + start, ROW(&back[p], pair) + start,
+                      ROW(&out[p], pair) + start, width);
+            }
         }
     }
 }
@@ -254,109 +363,137 @@ static void *carve(char **free_memory, size_t bytes)
 }
 
 /* One allocation for all of `work`, of the order of a few rows. Returns it, or NULL. */
-static void *work_create(Work *w, int width, int height, int cols, int rows)
+static void *work_create(Work *w, int width, int height, const Grid *grid)
 {
-    size_t columns = (size_t)width + LANES, n = (size_t)cols + 1;
-    size_t bytes = sizeof(int) * n + sizeof(Span) * n + n + sizeof(int16_t) * (6 * n + 5 * columns) + 16 * 16;
+    size_t columns = (size_t)width + 2 * LANES, n = (size_t)grid->cols + 1, fields = n * FIELDS;
+    size_t bytes = 2 * sizeof(int) * n + sizeof(Span) * n + (SLOTS + 1) * n +
+                   sizeof(int16_t) * ((SLOTS + 1) * fields + 9 * columns) + 16 * (2 * SLOTS + 16);
     char *memory = PyMem_Calloc(1, bytes), *cursor = memory;
     if (memory == NULL) {
         PyErr_NoMemory();
         return NULL;
     }
-    *w = (Work){.rows = rows, .cols = cols, .width = width, .height = height, .node_row = {-1, -1}, .span_top = -1};
+    *w = (Work){.width = width, .height = height, .span_top = -1};
     w->spans = carve(&cursor, sizeof(Span) * n);
-    w->cell_x = carve(&cursor, sizeof(int) * n);
-    w->weight_x = carve(&cursor, sizeof(int16_t) * columns);
-    w->nodes[0] = carve(&cursor, sizeof(int16_t) * 2 * n);
-    w->nodes[1] = carve(&cursor, sizeof(int16_t) * 2 * n);
-    w->edge = carve(&cursor, sizeof(int16_t) * 2 * n);
-    w->gain = carve(&cursor, sizeof(int16_t) * columns);
-    w->offset = carve(&cursor, sizeof(int16_t) * columns);
+    for (int k = 0; k < 2; k++) {
+        Axis *axis = k ? &w->chroma : &w->luma;
+        axis->cell_start = carve(&cursor, sizeof(int) * n);
+        axis->weight = carve(&cursor, sizeof(int16_t) * columns);
+    }
+    for (int k = 0; k < SLOTS; k++) {
+        w->nodes[k] = carve(&cursor, sizeof(int16_t) * fields);
+        w->kinds[k] = carve(&cursor, n);
+        w->node_row[k] = -1;
+    }
+    for (int k = 0; k < 4; k++)
+        w->field[k] = carve(&cursor, sizeof(int16_t) * columns);
+    w->edge = carve(&cursor, sizeof(int16_t) * fields);
+    w->chroma_term = carve(&cursor, sizeof(int16_t) * columns);
     w->alpha[0] = carve(&cursor, sizeof(int16_t) * columns);
     w->alpha[1] = carve(&cursor, sizeof(int16_t) * columns);
     w->kind = carve(&cursor, n);
-    int next = 0;
-    for (int x = 0; x < width; x++) {
-        int cell, weight;
-        locate(x, width, cols, &cell, &weight);
-        w->weight_x[x] = (int16_t)weight;
-        while (next <= cell)
-            w->cell_x[next++] = x;
-    }
-    while (next <= cols)
-        w->cell_x[next++] = width;
+    axis_init(&w->luma, width, width, grid->cols, luma_centre);
+    axis_init(&w->chroma, (width + 1) / 2, width, grid->cols, chroma_centre);
     return memory;
 }
 
 /* The output may be one of the inputs as a whole; overlapping it in part would read what was already written. */
-static int overlaps_badly(const Plane *in, const Plane *out)
+static int overlaps(const Plane *a, const Plane *b)
 {
-    if (in->data == out->data && in->stride == out->stride)
+    const unsigned char *low[2] = {a->data, b->data}, *high[2] = {a->data, b->data};
+    Py_ssize_t span[2] = {(a->rows - 1) * a->stride, (b->rows - 1) * b->stride};
+    for (int i = 0; i < 2; i++)
+        *(span[i] < 0 ? &low[i] : &high[i]) += span[i];
+    return low[0] < high[1] + b->cols && low[1] < high[0] + a->cols;
+}
+
+enum { OUT = 6, OFFSET_ARG = 9, GAIN_ARG, COLOUR_ARG, ARRAYS };
+static const char *const names[ARRAYS] = {"front y", "front u", "front v", "back y", "back u", "back v",
+                                          "out y",   "out u",   "out v",   "offset", "gain",   "foreground"};
+
+/* Whether the arrays fit each other; sets a Python error if not. */
+static int check(const Plane planes[ARRAYS], const int given[ARRAYS])
+{
+    Py_ssize_t height = planes[0].rows, width = planes[0].cols;
+    Py_ssize_t rows = planes[OFFSET_ARG].rows, cols = planes[OFFSET_ARG].cols;
+    if (width < 1 || height < 1 || width > MAX_SIDE || height > MAX_SIDE || rows < 1 || cols < 1 ||
+        rows > MAX_SIDE || cols > MAX_SIDE) {
+        PyErr_Format(PyExc_ValueError, "picture and grid need sides of 1 to %d", MAX_SIDE);
         return 0;
-    const unsigned char *in_low = in->data, *in_high = in->data, *out_low = out->data, *out_high = out->data;
-    Py_ssize_t in_span = (in->rows - 1) * in->stride, out_span = (out->rows - 1) * out->stride;
-    *(in_span < 0 ? &in_low : &in_high) += in_span;
-    *(out_span < 0 ? &out_low : &out_high) += out_span;
-    return in_low < out_high + out->cols && out_low < in_high + in->cols;
+    }
+    for (int i = 0; i < ARRAYS; i++) {
+        if (!given[i])
+            continue;
+        Py_ssize_t want_rows = i > OFFSET_ARG ? 3 : i == OFFSET_ARG ? rows : i % 3 ? (height + 1) / 2 : height;
+        Py_ssize_t want_cols = i > OFFSET_ARG ? rows * cols : i == OFFSET_ARG ? cols : i % 3 ? (width + 1) / 2 : width;
+        Py_ssize_t item = i == OFFSET_ARG || i == GAIN_ARG ? (Py_ssize_t)sizeof(float) : 1;
+        if (planes[i].rows != want_rows || planes[i].cols != want_cols) {
+            PyErr_Format(PyExc_ValueError, "%s: expected %zdx%zd (rows x columns), got %zdx%zd", names[i], want_rows,
+                         want_cols, planes[i].rows, planes[i].cols);
+            return 0;
+        }
+        if (i >= OFFSET_ARG && planes[i].stride != want_cols * item && want_rows > 1) {
+            PyErr_Format(PyExc_ValueError, "%s: must be contiguous", names[i]);
+            return 0;
+        }
+    }
+    for (int i = 0; i < ARRAYS; i++)
+        for (int o = OUT; given[i] && o < OFFSET_ARG; o++) {
+            int same_place = i < OUT && i % 3 == o - OUT && planes[i].data == planes[o].data &&
+                             planes[i].stride == planes[o].stride;
+            if (i != o && !same_place && i < OFFSET_ARG && overlaps(&planes[i], &planes[o])) {
+                PyErr_Format(PyExc_ValueError, "%s overlaps %s", names[i], names[o]);
+                return 0;
+            }
+        }
+    return 1;
 }
 
 static PyObject *blend_composite(PyObject *self, PyObject *args)
 {
     (void)self;
-    PyObject *arrays[11];
-    static const char *const names[11] = {"front y", "front u", "front v", "back y", "back u", "back v",
-                                          "out y",   "out u",   "out v",   "gain",   "offset"};
-    if (!PyArg_ParseTuple(args, "(OOO)(OOO)(OOO)OO", &arrays[0], &arrays[1], &arrays[2], &arrays[3], &arrays[4],
-                          &arrays[5], &arrays[6], &arrays[7], &arrays[8], &arrays[9], &arrays[10]))
+    PyObject *a[ARRAYS];
+    if (!PyArg_ParseTuple(args, "(OOO)(OOO)(OOO)OOO", &a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &a[6], &a[7], &a[8],
+                          &a[9], &a[10], &a[11]))
         return NULL;
-    Plane planes[11];
-    int held = 0;
+    Plane planes[ARRAYS];
+    int given[ARRAYS] = {0}, held = 0;
     PyObject *result = NULL;
     void *memory = NULL;
-    for (; held < 11; held++)
-        if (plane_get(&planes[held], arrays[held], held < 9 ? 'B' : 'f', held >= 6 && held < 9, names[held]) < 0)
+    for (; held < ARRAYS; held++) {
+        if (held > OFFSET_ARG && a[held] == Py_None)
+            continue;
+        char format = held == OFFSET_ARG || held == GAIN_ARG ? 'f' : 'B';
+        if (plane_get(&planes[held], a[held], format, held >= OUT && held < OFFSET_ARG, names[held]) < 0)
             goto done;
-    Py_ssize_t height = planes[0].rows, width = planes[0].cols, rows = planes[9].rows, cols = planes[9].cols;
-    if (width < 1 || height < 1 || width > MAX_SIDE || height > MAX_SIDE || rows < 1 || cols < 1 ||
-        rows > MAX_SIDE || cols > MAX_SIDE) {
-        PyErr_Format(PyExc_ValueError, "picture and grid need sides of 1 to %d", MAX_SIDE);
+        given[held] = 1;
+    }
+    if (!check(planes, given))
         goto done;
-    }
-    for (int i = 0; i < 11; i++) {
-        Py_ssize_t want_rows = i >= 9 ? rows : i % 3 ? (height + 1) / 2 : height;
-        Py_ssize_t want_cols = i >= 9 ? cols : i % 3 ? (width + 1) / 2 : width;
-        if (planes[i].rows != want_rows || planes[i].cols != want_cols) {
-            PyErr_Format(PyExc_ValueError, "%s: expected %zdx%zd (rows x columns), got %zdx%zd", names[i], want_rows,
-                         want_cols, planes[i].rows, planes[i].cols);
-            goto done;
-        }
-    }
-    for (int i = 0; i < 9; i++)
-        for (int o = 6; o < 9; o++)
-            if (i != o && ((i < 6 && i % 3 == o - 6) ? overlaps_badly(&planes[i], &planes[o])
-                                                     : overlaps_badly(&planes[i], &planes[o]) ||
-                                                           planes[i].data == planes[o].data)) {
-                PyErr_Format(PyExc_ValueError, "%s overlaps %s", names[i], names[o]);
-                goto done;
-            }
+    Grid grid = {.rows = (int)planes[OFFSET_ARG].rows,
+                 .cols = (int)planes[OFFSET_ARG].cols,
+                 .offset = (const float *)planes[OFFSET_ARG].data,
+                 .gain = given[GAIN_ARG] ? (const float *)planes[GAIN_ARG].data : NULL,
+                 .colour = given[COLOUR_ARG] ? planes[COLOUR_ARG].data : NULL};
     Work work;
-    memory = work_create(&work, (int)width, (int)height, (int)cols, (int)rows);
+    memory = work_create(&work, (int)planes[0].cols, (int)planes[0].rows, &grid);
     if (memory == NULL)
         goto done;
     Py_BEGIN_ALLOW_THREADS
-    composite(&work, planes, planes + 3, planes + 6, &planes[9], &planes[10]);
+    composite(&work, planes, planes + 3, planes + OUT, &grid);
     Py_END_ALLOW_THREADS
     result = Py_NewRef(Py_None);
 done:
     PyMem_Free(memory);
     while (held-- > 0)
-        plane_release(&planes[held]);
+        if (given[held])
+            plane_release(&planes[held]);
     return result;
 }
 
 static PyMethodDef methods[] = {
     {"composite", blend_composite, METH_VARARGS,
-     "composite((y, u, v), (y, u, v), (y, u, v), gain, offset): front over back into out, see edge_seg/composite.py"},
+     "composite((y, u, v), (y, u, v), (y, u, v), offset, gain, foreground): see edge_seg/composite.py"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -4,7 +4,8 @@ def composite(
     front: tuple[U8, U8, U8],
     back: tuple[U8, U8, U8],
     out: tuple[U8, U8, U8],
-    gain: F32,
     offset: F32,
+    gain: F32 | None,
+    foreground: U8 | None,
     /,
 ) -> None: ...

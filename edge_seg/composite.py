@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from edge_seg.types import F32, I420, U8, Alpha
 
 I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
 Planes = tuple[U8, U8, U8]
-Kernel = Callable[[Planes, Planes, Planes, F32, F32], None]
+Kernel = Callable[[Planes, Planes, Planes, F32, F32 | None, U8 | None], None]
 
 # Fixed point of the kernel; see _blend.c.
 _ALPHA_ONE = np.float32(1027)
-_GAIN_ONE = np.float32(2062)
+_GAIN_ONE = np.float32(1031)
 _LIMIT = np.float32(16383)
+_COLOUR_ONE = 16
 
 
 def composite(front: I420, alpha: Alpha | None, background: I420, out: I420) -> None:
@@ -41,30 +43,49 @@ def composite(front: I420, alpha: Alpha | None, background: I420, out: I420) -> 
         for source, target in zip(background.planes, out.planes, strict=True):
             np.copyto(target, source)
         return
-    kernel(front.planes, background.planes, out.planes, alpha.gain, alpha.offset)
+    kernel(front.planes, background.planes, out.planes, alpha.offset, alpha.gain, alpha.foreground)
 
 
-def alpha_256(gain: F32, offset: F32, luma: U8) -> I32:
-    """Alpha at full resolution as the kernel computes it. Shape: that of `luma`, int32, 0 to 256."""
-    height, width = luma.shape
-    gain_q, offset_q = _fixed(gain, _GAIN_ONE), _fixed(offset, _ALPHA_ONE)
-    fitted = _upsample(offset_q, height, width)
-    fitted += (_upsample(gain_q, height, width) * (luma.astype(np.int32) << 7)) >> 16
+def alpha_256(offset: F32, gain: F32 | None, planes: Planes) -> I32:
+    """Alpha at full resolution as the kernel computes it. Shape: (height, width), int32, 0 to 256."""
+    luma = planes[0]
+    fitted = _at_luma(_fixed(offset, _ALPHA_ONE), luma.shape)
+    if gain is not None:
+        gain_y, gain_u, gain_v = (_fixed(g, _GAIN_ONE) for g in gain)
+        fitted += _term(_at_luma(gain_y, luma.shape), luma)
+        for g, plane in ((gain_u, planes[1]), (gain_v, planes[2])):
+            term = _term(_at_chroma(g, luma.shape), plane)
+            fitted += np.repeat(np.repeat(term, 2, axis=0), 2, axis=1)[: luma.shape[0], : luma.shape[1]]
     alpha: I32 = np.clip((fitted + 1) >> 2, 0, 256)
     return alpha
 
 
-def composite_reference(front: Planes, back: Planes, out: Planes, gain: F32, offset: F32) -> None:
-    """What _blend.composite computes, in NumPy, and several times slower."""
-    alpha = alpha_256(gain, offset, front[0])
+def composite_reference(
+    front: Planes, back: Planes, out: Planes, offset: F32, gain: F32 | None, foreground: U8 | None
+) -> None:
+    """What _blend.composite computes, in NumPy, and many times slower."""
+    alpha = alpha_256(offset, gain, front)
     height, width = alpha.shape
     even = np.pad(alpha, ((0, height % 2), (0, width % 2)), mode="edge")
     chroma = (even[::2, ::2] + even[::2, 1::2] + even[1::2, ::2] + even[1::2, 1::2] + 2) >> 2
-    for a, f, b, o in zip((alpha, chroma, chroma), front, back, out, strict=True):
+    for index, a in enumerate((alpha, chroma, chroma)):
+        f, b, o = front[index], back[index], out[index]
         if f.shape != a.shape or b.shape != a.shape or o.shape != a.shape:
             raise ValueError(f"expected planes of {a.shape}, got {f.shape}, {b.shape} and {o.shape}")
-        below = b.astype(np.int32)
-        o[:] = ((below << 8) + a * (f.astype(np.int32) - below) + 128) >> 8
+        person = f.astype(np.int32)
+        if foreground is not None:
+            grid = foreground[index].astype(np.int32) * _COLOUR_ONE
+            near = _at_chroma(grid, alpha.shape) if index else _at_luma(grid, alpha.shape)
+            person = _mix(a, person, (near + _COLOUR_ONE // 2) // _COLOUR_ONE)
+        o[:] = _mix(a, person, b.astype(np.int32))
+
+
+def _mix(alpha: I32, above: I32, below: I32) -> I32:
+    return ((below << 8) + alpha * (above - below) + 128) >> 8
+
+
+def _term(gain: I32, plane: U8) -> I32:
+    return (gain * ((plane.astype(np.int32) - 128) << 8)) >> 16
 
 
 def _fixed(values: F32, one: np.float32) -> I32:
@@ -73,17 +94,30 @@ def _fixed(values: F32, one: np.float32) -> I32:
     return fixed
 
 
-def _upsample(grid: I32, height: int, width: int) -> I32:
-    """Bilinear, pixel centres aligned; rounds down, rows before columns, as the kernel does."""
-    y, y_next, y_weight = _locate(height, grid.shape[0])
-    x, x_next, x_weight = _locate(width, grid.shape[1])
+def _at_luma(grid: I32, shape: tuple[int, ...]) -> I32:
+    height, width = shape
+    return _upsample(grid, 2 * np.arange(height) + 1, height, 2 * np.arange(width) + 1, width)
+
+
+def _at_chroma(grid: I32, shape: tuple[int, ...]) -> I32:
+    """At the chroma samples, each between two luma samples where there are two."""
+    height, width = shape
+    y = np.minimum(4 * np.arange((height + 1) // 2) + 2, 2 * height - 1)
+    x = np.minimum(4 * np.arange((width + 1) // 2) + 2, 2 * width - 1)
+    return _upsample(grid, y, height, x, width)
+
+
+def _upsample(grid: I32, ys: I64, height: int, xs: I64, width: int) -> I32:
+    """Bilinear at positions in half pixels of the luma; rounds down, rows first, as the kernel does."""
+    y, y_next, y_weight = _locate(ys, height, grid.shape[0])
+    x, x_next, x_weight = _locate(xs, width, grid.shape[1])
     rows = grid[y] + (((grid[y_next] - grid[y]) * y_weight[:, None]) >> 15)
     upsampled: I32 = rows[:, x] + (((rows[:, x_next] - rows[:, x]) * x_weight) >> 15)
     return upsampled
 
 
-def _locate(size: int, nodes: int) -> tuple[NDArray[np.int64], NDArray[np.int64], I32]:
-    numerator = (2 * np.arange(size, dtype=np.int64) + 1) * nodes - size
+def _locate(positions: I64, size: int, nodes: int) -> tuple[I64, I64, I32]:
+    numerator = positions.astype(np.int64) * nodes - size
     index = np.clip(numerator // (2 * size), 0, nodes - 1)
     weight = ((numerator - index * 2 * size) << 15) // (2 * size)
     inside = (numerator > 0) & (index < nodes - 1)

@@ -160,14 +160,17 @@ class BlockFlow:
 class Alpha:
     """How much of the person shows at each pixel of one frame, kept in the form that makes upsampling cheap.
 
-    alpha(x) = clip(gain(x) * luma(x) / 255 + offset(x), 0, 1), with `gain` and `offset` upsampled bilinearly
-    from the coarse grid and luma at full resolution: the fast guided filter (He and Sun, "Fast Guided
-    Filter", arXiv:1505.00996). A gain of zero is plain bilinear upsampling of `offset`.
+    alpha(x) = clip(offset(x) + gain(x) . (colour(x) - 128) / 255, 0, 1), with `gain` and `offset` upsampled bilinearly
+    from the coarse grid and the frame's colour (Y, U, V) at full resolution: the fast guided filter with a
+    colour guide (He and Sun, "Fast Guided Filter", arXiv:1505.00996).
     """
 
-    gain: F32
-    """Shape: (rows, cols), float32."""
     offset: F32
-    """Shape: (rows, cols), float32."""
+    """Shape: (rows, cols), float32, contiguous."""
     seq: int
     """The frame that it is for."""
+    gain: F32 | None = None
+    """Shape: (3, rows, cols), float32, contiguous, per Y, U and V. None: `offset`, upsampled, is alpha."""
+    foreground: U8 | None = None
+    """Shape: (3, rows, cols), uint8, contiguous: the person's colour nearby, to take the old background out of
+    half-transparent pixels. None: they keep the colour they have. Goes with a gain."""

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_seg.composite import alpha_256, composite, composite_reference
-from edge_seg.types import F32, I420, Alpha, Matrix
+from edge_seg.composite import composite, composite_reference
+from edge_seg.types import F32, I420, U8, Alpha, Matrix
 
 native = pytest.importorskip("edge_seg._blend", reason="the extension was not built").composite
 
@@ -19,15 +19,19 @@ def noise(rng: np.random.Generator, width: int, height: int) -> I420:
     return picture
 
 
-def fields(rng: np.random.Generator, cols: int, rows: int, kind: str) -> tuple[F32, F32]:
-    """Gain and offset of a coarse grid."""
-    zero = np.zeros((rows, cols), np.float32)
+Fields = tuple[F32, F32 | None, U8 | None]
+
+
+def fields(rng: np.random.Generator, cols: int, rows: int, kind: str) -> Fields:
+    """Offset, gain and foreground of a coarse grid."""
     if kind == "binary":
-        return zero, rng.integers(0, 2, (rows, cols)).astype(np.float32)
+        return rng.integers(0, 2, (rows, cols)).astype(np.float32), None, None
     if kind == "soft":
-        return zero, np.clip(rng.normal(0.5, 1, (rows, cols)), 0, 1).astype(np.float32)
-    gain = rng.normal(0, 3, (rows, cols)).astype(np.float32)
-    return gain, rng.normal(0.5, 2, (rows, cols)).astype(np.float32)
+        return np.clip(rng.normal(0.5, 1, (rows, cols)), 0, 1).astype(np.float32), None, None
+    gain = rng.normal(0, 4, (3, rows, cols)).astype(np.float32)
+    gain[:, rng.random((rows, cols)) < 0.5] = 0  # as outside of the matte's band
+    offset = np.clip(rng.normal(0.5, 1, (rows, cols)), 0, 1).astype(np.float32)
+    return offset, gain, rng.integers(16, 241, (3, rows, cols), dtype=np.uint8) if kind == "matte" else None
 
 
 @settings(max_examples=150, deadline=None)
@@ -37,14 +41,14 @@ def fields(rng: np.random.Generator, cols: int, rows: int, kind: str) -> tuple[F
     height=st.integers(1, 40),
     cols=st.integers(1, 120),
     rows=st.integers(1, 50),
-    kind=st.sampled_from(["binary", "soft", "fitted"]),
+    kind=st.sampled_from(["binary", "soft", "fitted", "matte"]),
 )
 def test_native_equals_reference(seed: int, width: int, height: int, cols: int, rows: int, kind: str) -> None:
     rng = np.random.default_rng(seed)
     front, back, ours, theirs = (noise(rng, width, height) for _ in range(4))
-    gain, offset = fields(rng, cols, rows, kind)
-    native(front.planes, back.planes, ours.planes, gain, offset)
-    composite_reference(front.planes, back.planes, theirs.planes, gain, offset)
+    grid = fields(rng, cols, rows, kind)
+    native(front.planes, back.planes, ours.planes, *grid)
+    composite_reference(front.planes, back.planes, theirs.planes, *grid)
     for a, b in zip(ours.planes, theirs.planes, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -53,8 +57,8 @@ def test_native_equals_reference(seed: int, width: int, height: int, cols: int, 
 def test_within_one_code_value_of_the_formula(width: int, height: int) -> None:
     rng = np.random.default_rng(1)
     front, back, out = (noise(rng, width, height) for _ in range(3))
-    gain, offset = fields(rng, 256, 144, "soft")
-    composite(front, Alpha(gain=gain, offset=offset, seq=0), back, out)
+    offset = fields(rng, 256, 144, "soft")[0]
+    composite(front, Alpha(offset=offset, seq=0), back, out)
     x = np.clip((np.arange(width) + 0.5) * 256 / width - 0.5, 0, 255)
     y = np.clip((np.arange(height) + 0.5) * 144 / height - 0.5, 0, 143)
     x0, y0 = np.minimum(x.astype(int), 254), np.minimum(y.astype(int), 142)
@@ -77,8 +81,8 @@ def test_without_alpha_only_the_background_shows() -> None:
 def test_alpha_that_is_not_a_number_shows_the_background() -> None:
     rng = np.random.default_rng(3)
     front, back, out = (noise(rng, 64, 32) for _ in range(3))
-    hole = np.full((8, 16), np.nan, np.float32)
-    composite(front, Alpha(gain=hole, offset=hole, seq=0), back, out)
+    hole = np.full((3, 8, 16), np.nan, np.float32)
+    composite(front, Alpha(offset=hole[0], gain=hole, seq=0), back, out)
     np.testing.assert_array_equal(out.y, back.y)
 
 
@@ -86,8 +90,9 @@ def test_saturated_alpha_passes_pictures_through_unchanged() -> None:
     rng = np.random.default_rng(4)
     front, back, out = (noise(rng, 50, 30) for _ in range(3))
     zero, one = np.zeros((9, 16), np.float32), np.ones((9, 16), np.float32)
+    grey = np.full((3, 9, 16), 128, np.uint8)
     for offset, source in ((zero, back), (one, front)):
-        composite(front, Alpha(gain=zero, offset=offset, seq=0), back, out)
+        composite(front, Alpha(offset=offset, seq=0, foreground=grey), back, out)
         for a, b in zip(out.planes, source.planes, strict=True):
             np.testing.assert_array_equal(a, b)
 
@@ -96,8 +101,8 @@ def test_saturated_alpha_passes_pictures_through_unchanged() -> None:
 def test_in_place_equals_out_of_place(target: str) -> None:
     rng = np.random.default_rng(5)
     front, back, out = (noise(rng, 101, 57) for _ in range(3))
-    gain, offset = fields(rng, 32, 18, "fitted")
-    alpha = Alpha(gain=gain, offset=offset, seq=0)
+    offset, gain, foreground = fields(rng, 32, 18, "matte")
+    alpha = Alpha(offset=offset, seq=0, gain=gain, foreground=foreground)
     composite(front, alpha, back, out)
     composite(front, alpha, back, front if target == "front" else back)
     for a, b in zip(out.planes, (front if target == "front" else back).planes, strict=True):
@@ -113,7 +118,7 @@ def test_partial_overlap_is_refused() -> None:
     )
     flat = np.full((2, 2), 0.5, np.float32)
     with pytest.raises(ValueError, match="overlaps"):
-        native(upper.planes, back.planes, lower.planes, flat, flat)
+        native(upper.planes, back.planes, lower.planes, flat, None, None)
 
 
 def test_strided_views_and_bottom_up_rows() -> None:
@@ -121,10 +126,10 @@ def test_strided_views_and_bottom_up_rows() -> None:
     big, back = noise(rng, 128, 96), noise(rng, 64, 48)
     view = (big.y[16:64, 32:96], big.u[8:32, 16:48], big.v[8:32, 16:48])
     flipped = tuple(plane[::-1] for plane in back.planes)
-    gain, offset = fields(rng, 20, 11, "fitted")
+    grid = fields(rng, 20, 11, "matte")
     ours, theirs = I420.filled(64, 48, (0, 0, 0)), I420.filled(64, 48, (0, 0, 0))
-    native(view, flipped, ours.planes, gain, offset)
-    composite_reference(view, flipped, theirs.planes, gain, offset)  # type: ignore[arg-type]
+    native(view, flipped, ours.planes, *grid)
+    composite_reference(view, flipped, theirs.planes, *grid)  # type: ignore[arg-type]
     for a, b in zip(ours.planes, theirs.planes, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -132,22 +137,31 @@ def test_strided_views_and_bottom_up_rows() -> None:
 def test_mismatched_arguments_are_refused() -> None:
     a, b = I420.allocate(16, 16), I420.allocate(18, 16)
     flat = np.zeros((2, 2), np.float32)
-    alpha = Alpha(gain=flat, offset=flat, seq=0)
+    alpha = Alpha(offset=flat, seq=0)
     with pytest.raises(ValueError, match="background"):
         composite(a, alpha, b, a)
     with pytest.raises(ValueError, match="bt601"):
         composite(a, alpha, I420.allocate(16, 16, Matrix.BT601), a)
-    with pytest.raises(ValueError, match="offset"):
-        native(a.planes, a.planes, a.planes, flat, np.zeros((3, 2), np.float32))
-    with pytest.raises(TypeError, match="gain"):
-        native(a.planes, a.planes, a.planes, flat.astype(np.float64), flat)
+    with pytest.raises(ValueError, match="gain"):
+        native(a.planes, a.planes, a.planes, flat, np.zeros((3, 3, 2), np.float32), None)
+    with pytest.raises(ValueError, match="contiguous"):
+        native(a.planes, a.planes, a.planes, np.zeros((2, 4), np.float32)[:, :2], None, None)
+    with pytest.raises(TypeError, match="offset"):
+        native(a.planes, a.planes, a.planes, flat.astype(np.float64), None, None)
     with pytest.raises(ValueError, match="u"):
-        native((a.y, b.u, a.v), a.planes, a.planes, flat, flat)
+        native((a.y, b.u, a.v), a.planes, a.planes, flat, None, None)
 
 
-def test_alpha_render_range() -> None:
-    rng = np.random.default_rng(8)
-    gain, offset = fields(rng, 10, 10, "fitted")
-    alpha = alpha_256(gain * 100, offset * 100, rng.integers(0, 256, (40, 40), dtype=np.uint8))
-    assert alpha.min() == 0
-    assert alpha.max() == 256
+def test_old_background_goes_out_of_half_transparent_pixels() -> None:
+    """A grey person over a bright room, half of each in every pixel, on black: the brightness goes."""
+    person, room, alpha = 100, 220, 0.5
+    front = I420.filled(32, 32, (round(alpha * person + (1 - alpha) * room), 128, 128))
+    back, plain, clean = (I420.filled(32, 32, (16, 128, 128)) for _ in range(3))
+    half = np.full((4, 4), alpha, np.float32)
+    nearby = np.full((3, 4, 4), 128, np.uint8)
+    nearby[0] = person + (person - room) // 2  # blur fusion's F + (F - B) / 2
+    composite(front, Alpha(offset=half, seq=0), back, plain)
+    composite(front, Alpha(offset=half, seq=0, foreground=nearby), back, clean)
+    wanted = alpha * person + (1 - alpha) * 16
+    assert abs(int(clean.y[16, 16]) - wanted) <= 1
+    assert plain.y[16, 16] > wanted + 20

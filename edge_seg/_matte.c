@@ -1,0 +1,403 @@
+/* The matte's local colour models: for each grid node in the band, the linear function of the colour that best
+ * explains the mask in the window around it. edge_seg/matte.py explains the method and holds the reference in
+ * NumPy and OpenCV; both differ by rounding only.
+ *
+ * Column sums slide down the grid; rows are handled in blocks of 16 nodes, and blocks without a node of the band
+ * in reach are skipped. Fields are kept apart (structure of arrays), so every loop over a block vectorises.
+ */
+#include "_buffers.h"
+
+enum { WEIGHT, MASK, IY, IU, IV, YY, YU, YV, UU, UV, VV, MY, MU, MV, MOMENTS };
+#define BLOCK 16
+#define FITS 4     /* gain of y, u, v, and offset */
+#define MAX_RADIUS 16
+#define MAX_SIDE 4096
+
+typedef struct {
+    int rows, cols, radius, smoothing, passes;
+    float epsilon, chroma_scale, weight_floor, low, high, sharpness, level, steepest;
+} Task;
+
+typedef struct {
+    float *gain[3], *offset; /* rows x cols, contiguous */
+    uint8_t *colour[3];      /* rows x cols, contiguous */
+} Result;
+
+typedef struct {
+    int stride;      /* of all padded rows: MAX_RADIUS + cols rounded up to blocks + MAX_RADIUS */
+    float *sums;     /* MOMENTS rows: column sums over the window's rows */
+    float *row_sum;  /* 1 row: column sums of the uncertainty */
+    float *mask;     /* rows x cols: the mask, with its ends drawn out to 0 and 1 */
+    float *fits;     /* FITS x rows x stride */
+    float *share;    /* rows x stride: how far the fit replaces the mask, 0 to 1 */
+    uint8_t *needed; /* rows x blocks: whether anyone uses what is computed for the block */
+    uint8_t *kind;   /* rows x stride: what each node is, 0 beyond the grid */
+    int blocks;
+} Work;
+
+/* Adds (sign 1) or removes (sign -1) one grid row to the column sums. Colours are centred, so that variances do
+ * not drown in rounding. */
+static void slide(const Task *t, const Work *w, const float *mask, const uint8_t *y, const uint8_t *u,
+                  const uint8_t *v, float sign)
+{
+    const int s = w->stride;
+    float *restrict sums = w->sums + MAX_RADIUS;
+    const float floor = t->weight_floor, chroma = t->chroma_scale / 255.0f;
+    for (int x = 0; x < t->cols; x++) {
+        float m = mask[x], certainty = 2 * m - 1;
+        certainty = certainty < 0 ? -certainty : certainty;
+        float weight = sign * (certainty + floor);
+        float a = ((float)y[x] - 128) * (1 / 255.0f), b = ((float)u[x] - 128) * chroma, c = ((float)v[x] - 128) * chroma;
+        float wa = weight * a, wb = weight * b, wc = weight * c;
+        sums[x] += weight;
+        sums[x + MASK * s] += weight * m;
+        sums[x + IY * s] += wa;
+        sums[x + IU * s] += wb;
+        sums[x + IV * s] += wc;
+        sums[x + YY * s] += wa * a;
+        sums[x + YU * s] += wa * b;
+        sums[x + YV * s] += wa * c;
+        sums[x + UU * s] += wb * b;
+        sums[x + UV * s] += wb * c;
+        sums[x + VV * s] += wc * c;
+        sums[x + MY * s] += wa * m;
+        sums[x + MU * s] += wb * m;
+        sums[x + MV * s] += wc * m;
+    }
+}
+
+static inline float clamp(float value, float limit)
+{
+    value = value < limit ? value : limit;
+    return value > -limit ? value : -limit;
+}
+
+/* Solves (covariance + epsilon) gain = covariance with the mask, by Cramer's rule, for a block of nodes. */
+static void solve(const Task *t, const float sum[MOMENTS][BLOCK], float *restrict fits, Py_ssize_t plane)
+{
+    for (int i = 0; i < BLOCK; i++) {
+        float scale = 1 / (sum[WEIGHT][i] > 1e-6f ? sum[WEIGHT][i] : 1e-6f);
+        float m = sum[MASK][i] * scale, a = sum[IY][i] * scale, b = sum[IU][i] * scale, c = sum[IV][i] * scale;
+        float yy = sum[YY][i] * scale - a * a + t->epsilon, yu = sum[YU][i] * scale - a * b;
+        float yv = sum[YV][i] * scale - a * c, uu = sum[UU][i] * scale - b * b + t->epsilon;
+        float uv = sum[UV][i] * scale - b * c, vv = sum[VV][i] * scale - c * c + t->epsilon;
+        float my = sum[MY][i] * scale - m * a, mu = sum[MU][i] * scale - m * b, mv = sum[MV][i] * scale - m * c;
+        float c00 = uu * vv - uv * uv, c01 = uv * yv - yu * vv, c02 = yu * uv - uu * yv;
+        float c11 = yy * vv - yv * yv, c12 = yu * yv - yy * uv, c22 = yy * uu - yu * yu;
+        float determinant = yy * c00 + yu * c01 + yv * c02;
+        /* The smallest it can be is epsilon cubed; rounding may say less. */
+        float smallest = t->epsilon * t->epsilon * t->epsilon;
+        float inverse = 1 / (determinant > smallest ? determinant : smallest);
+        float gy = (c00 * my + c01 * mu + c02 * mv) * inverse;
+        float gu = (c01 * my + c11 * mu + c12 * mv) * inverse;
+        float gv = (c02 * my + c12 * mu + c22 * mv) * inverse;
+        gy = clamp(gy, t->steepest);
+        gu = clamp(gu, t->steepest);
+        gv = clamp(gv, t->steepest);
+        fits[i] = gy;
+        fits[i + plane] = gu;
+        fits[i + 2 * plane] = gv;
+        fits[i + 3 * plane] = m - gy * a - gu * b - gv * c;
+    }
+}
+
+/* What the person's colour is where the picture shows half person, half room: blur fusion's F + (F - B) / 2, with
+ * F and B the mean colours of person and room in the window (edge_seg/matte.py cites it). */
+static void foreground(const float sum[MOMENTS][BLOCK], int centred, int product, float scale, uint8_t *colour, int count)
+{
+    for (int i = 0; i < count; i++) {
+        /* A little of everything in both means: they stay defined where there is no person, or no room. */
+        float share = sum[WEIGHT][i] * 0.02f + 1e-6f, all = sum[centred][i], person = sum[product][i];
+        float front = (person + 0.02f * all) / (sum[MASK][i] + share);
+        float back = (1.02f * all - person) / (sum[WEIGHT][i] - sum[MASK][i] + share);
+        float value = (front + 0.5f * (front - back)) * scale + 128.5f;
+        colour[i] = (uint8_t)(int)(value < 16 ? 16 : value > 240 ? 240 : value);
+    }
+}
+
+static void fit_row(const Task *t, const Work *w, int row, const Result *r)
+{
+    Py_ssize_t plane = (Py_ssize_t)t->rows * w->stride;
+    float sum[MOMENTS][BLOCK];
+    for (int block = 0; block < w->blocks; block++) {
+        if (!w->needed[row * w->blocks + block])
+            continue;
+        int start = block * BLOCK, count = t->cols - start < BLOCK ? t->cols - start : BLOCK;
+        for (int k = 0; k < MOMENTS; k++) {
+            const float *column = w->sums + k * w->stride + MAX_RADIUS + start;
+            float total[BLOCK] = {0};
+            for (int d = -t->radius; d <= t->radius; d++)
+                for (int i = 0; i < BLOCK; i++)
+                    total[i] += column[i + d];
+            memcpy(sum[k], total, sizeof total);
+        }
+        const float(*sums)[BLOCK] = (const float(*)[BLOCK])sum;
+        float *fits = w->fits + row * (Py_ssize_t)w->stride + MAX_RADIUS + start;
+        solve(t, sums, fits, plane);
+        for (int k = 0; k < FITS; k++) /* beyond the grid */
+            memset(fits + k * plane + count, 0, sizeof(float) * (size_t)(BLOCK - count));
+        for (int k = 0; k < 3; k++)
+            foreground(sums, IY + k, MY + k, k ? 255 / t->chroma_scale : 255,
+                       r->colour[k] + (Py_ssize_t)row * t->cols + start, count);
+    }
+}
+
+/* How far the fit replaces the mask: from the mean uncertainty 4 p (1 - p) in the window. */
+static void share_row(const Task *t, const Work *w, int row)
+{
+    float *share = w->share + (Py_ssize_t)row * w->stride + MAX_RADIUS;
+    int top = row - t->radius < 0 ? 0 : row - t->radius;
+    int bottom = row + t->radius >= t->rows ? t->rows - 1 : row + t->radius;
+    float slope = 1 / (t->high - t->low);
+    for (int block = 0; block < w->blocks; block++) {
+        float total[BLOCK] = {0};
+        for (int d = -t->radius; d <= t->radius; d++)
+            for (int i = 0; i < BLOCK; i++)
+                total[i] += w->row_sum[MAX_RADIUS + block * BLOCK + i + d];
+        for (int i = 0; i < BLOCK; i++) {
+            int x = block * BLOCK + i;
+            int left = x - t->radius < 0 ? 0 : x - t->radius, right = x + t->radius >= t->cols ? t->cols - 1 : x + t->radius;
+            float area = (float)((right - left + 1) * (bottom - top + 1));
+            float value = x < t->cols ? (total[i] / area - t->low) * slope : 0;
+            share[x] = value < 0 ? 0 : value > 1 ? 1 : value;
+        }
+    }
+}
+
+static void add_uncertainty(const Task *t, const Work *w, const float *mask, float sign)
+{
+    float *restrict sum = w->row_sum + MAX_RADIUS;
+    for (int x = 0; x < t->cols; x++)
+        sum[x] += sign * 4 * mask[x] * (1 - mask[x]);
+}
+
+enum { ROOM = 1, PERSON = 2, UNSURE = 4 };
+
+/* What is blended, or fitted, or beside such a node, is wanted; and so are the fits that are averaged there. */
+static void mark_needed(const Task *t, const Work *w)
+{
+    const int reach = t->smoothing > 1 ? t->smoothing : 1;
+    memset(w->needed, 0, (size_t)t->rows * (size_t)w->blocks);
+    for (int row = 0; row < t->rows; row++) {
+        const float *share = w->share + (Py_ssize_t)row * w->stride + MAX_RADIUS;
+        const float *mask = w->mask + (Py_ssize_t)row * t->cols;
+        uint8_t *kind = w->kind + (Py_ssize_t)row * w->stride + MAX_RADIUS;
+        for (int x = 0; x < t->cols; x++)
+            kind[x] = share[x] > 0 ? UNSURE : mask[x] <= 0 ? ROOM : mask[x] >= 1 ? PERSON : UNSURE;
+    }
+    for (int row = 0; row < t->rows; row++) {
+        const uint8_t *kind = w->kind + (Py_ssize_t)row * w->stride + MAX_RADIUS;
+        const uint8_t *below = row + 1 < t->rows ? kind + w->stride : kind;
+        int top = row - reach < 0 ? 0 : row - reach, bottom = row + 1 + reach < t->rows ? row + 1 + reach : t->rows - 1;
+        for (int block = 0; block < w->blocks; block++) {
+            uint8_t any = 0;
+            for (int x = block * BLOCK - reach; x < (block + 1) * BLOCK + reach; x++)
+                any |= kind[x] | below[x];
+            if (any != ROOM && any != PERSON)
+                for (int y = top; y <= bottom; y++)
+                    w->needed[y * w->blocks + block] = 1;
+        }
+    }
+}
+
+static void finish_row(const Task *t, const Work *w, int row, const float *mask, const Result *r)
+{
+    Py_ssize_t plane = (Py_ssize_t)t->rows * w->stride, at = (Py_ssize_t)row * t->cols;
+    int s = t->smoothing;
+    int top = row - s < 0 ? 0 : row - s, bottom = row + s >= t->rows ? t->rows - 1 : row + s;
+    const float *share = w->share + (Py_ssize_t)row * w->stride + MAX_RADIUS;
+    for (int block = 0; block < w->blocks; block++) {
+        int start = block * BLOCK, count = t->cols - start < BLOCK ? t->cols - start : BLOCK;
+        float most = 0;
+        for (int i = 0; i < BLOCK; i++)
+            most = share[start + i] > most ? share[start + i] : most;
+        if (most == 0) {
+            for (int k = 0; k < 3; k++)
+                memset(r->gain[k] + at + start, 0, sizeof(float) * (size_t)count);
+            memcpy(r->offset + at + start, mask + start, sizeof(float) * (size_t)count);
+            continue;
+        }
+        float mean[FITS][BLOCK];
+        for (int k = 0; k < FITS; k++) {
+            float column[BLOCK + 2 * MAX_RADIUS] = {0}, total[BLOCK] = {0};
+            for (int y = top; y <= bottom; y++) {
+                const float *fits = w->fits + k * plane + (Py_ssize_t)y * w->stride + MAX_RADIUS + start - s;
+                for (int i = 0; i < BLOCK + 2 * s; i++)
+                    column[i] += fits[i];
+            }
+            for (int d = 0; d <= 2 * s; d++)
+                for (int i = 0; i < BLOCK; i++)
+                    total[i] += column[i + d];
+            for (int i = 0; i < BLOCK; i++) {
+                int x = start + i, left = x - s < 0 ? 0 : x - s, right = x + s >= t->cols ? t->cols - 1 : x + s;
+                mean[k][i] = total[i] / (float)((right - left + 1) * (bottom - top + 1));
+            }
+        }
+        for (int i = 0; i < count; i++) {
+            Py_ssize_t to = at + start + i;
+            float part = share[start + i], steep = part * t->sharpness;
+            float gy = mean[0][i] * steep;
+            float gu = mean[1][i] * t->chroma_scale * steep, gv = mean[2][i] * t->chroma_scale * steep;
+            r->gain[0][to] = gy;
+            r->gain[1][to] = gu;
+            r->gain[2][to] = gv;
+            /* Sharpened about one half, and mixed with the mask. */
+            r->offset[to] = part * ((mean[3][i] - 0.5f) * t->sharpness + 0.5f) + (1 - part) * mask[start + i];
+        }
+    }
+}
+
+#define ROW(plane, row) ((plane)->data + (Py_ssize_t)(row) * (plane)->stride)
+
+static void one_pass(const Task *t, const Work *w, const Plane *colours, const Result *r)
+{
+    const int n = t->radius;
+    memset(w->sums, 0, sizeof(float) * MOMENTS * (size_t)w->stride);
+    memset(w->row_sum, 0, sizeof(float) * (size_t)w->stride);
+    for (int row = -n; row < t->rows; row++) {
+        if (row + n < t->rows)
+            add_uncertainty(t, w, w->mask + (Py_ssize_t)(row + n) * t->cols, 1);
+        if (row - n > 0)
+            add_uncertainty(t, w, w->mask + (Py_ssize_t)(row - n - 1) * t->cols, -1);
+        if (row >= 0)
+            share_row(t, w, row);
+    }
+    mark_needed(t, w);
+    for (int row = -n; row < t->rows; row++) {
+        for (int side = 0; side < 2; side++) {
+            int moved = side ? row - n - 1 : row + n;
+            if (moved >= 0 && moved < t->rows && (side == 0 || row > n))
+                slide(t, w, w->mask + (Py_ssize_t)moved * t->cols, ROW(&colours[0], moved), ROW(&colours[1], moved),
+                      ROW(&colours[2], moved), side ? -1.0f : 1.0f);
+        }
+        if (row >= 0)
+            fit_row(t, w, row, r);
+    }
+    for (int row = 0; row < t->rows; row++)
+        finish_row(t, w, row, w->mask + (Py_ssize_t)row * t->cols, r);
+}
+
+/* The mask that a pass has made, for the next one. */
+static void evaluate(const Task *t, const Work *w, const Plane *colours, const Result *r)
+{
+    for (int row = 0; row < t->rows; row++) {
+        const uint8_t *y = ROW(&colours[0], row), *u = ROW(&colours[1], row), *v = ROW(&colours[2], row);
+        Py_ssize_t at = (Py_ssize_t)row * t->cols;
+        for (int x = 0; x < t->cols; x++) {
+            float a = r->offset[at + x] + (r->gain[0][at + x] * (float)(y[x] - 128) +
+                                           r->gain[1][at + x] * (float)(u[x] - 128) +
+                                           r->gain[2][at + x] * (float)(v[x] - 128)) * (1 / 255.0f);
+            w->mask[at + x] = a < 0 ? 0 : a > 1 ? 1 : a;
+        }
+    }
+}
+
+static void refine(const Task *t, const Work *w, const Plane *mask, const Plane *colours, const Result *r)
+{
+    float scale = 1 / (1 - 2 * t->level);
+    for (int row = 0; row < t->rows; row++) {
+        const float *p = (const float *)ROW(mask, row);
+        float *to = w->mask + (Py_ssize_t)row * t->cols;
+        for (int x = 0; x < t->cols; x++) {
+            float value = (p[x] - t->level) * scale;
+            to[x] = value > 0 ? (value < 1 ? value : 1) : 0; /* NaN becomes 0 */
+        }
+    }
+    for (int pass = 0; pass < t->passes; pass++) {
+        if (pass > 0)
+            evaluate(t, w, colours, r);
+        one_pass(t, w, colours, r);
+    }
+}
+
+static void *work_create(Work *w, const Task *t)
+{
+    w->blocks = (t->cols + BLOCK - 1) / BLOCK;
+    w->stride = w->blocks * BLOCK + 2 * MAX_RADIUS;
+    size_t stride = (size_t)w->stride, rows = (size_t)t->rows;
+    size_t floats = stride * (MOMENTS + 1 + rows * (FITS + 1)) + rows * (size_t)t->cols;
+    size_t kinds = rows * stride;
+    float *memory = PyMem_Calloc(1, sizeof(float) * floats + rows * (size_t)w->blocks + kinds);
+    if (memory == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    w->sums = memory;
+    w->row_sum = w->sums + stride * MOMENTS;
+    w->fits = w->row_sum + stride;
+    w->share = w->fits + stride * rows * FITS;
+    w->mask = w->share + stride * rows;
+    w->needed = (uint8_t *)(w->mask + rows * (size_t)t->cols);
+    w->kind = w->needed + rows * (size_t)w->blocks;
+    return memory;
+}
+
+static PyObject *matte_refine(PyObject *self, PyObject *args)
+{
+    (void)self;
+    enum { MASK_ARG, Y_ARG, U_ARG, V_ARG, GAIN_ARG, OFFSET_ARG, COLOUR_ARG, ARRAYS };
+    static const char *const names[ARRAYS] = {"mask", "y", "u", "v", "gain", "offset", "colour"};
+    static const char formats[ARRAYS] = {'f', 'B', 'B', 'B', 'f', 'f', 'B'};
+    PyObject *arrays[ARRAYS];
+    Task t;
+    if (!PyArg_ParseTuple(args, "OOOOOOOiiiffffffff", &arrays[0], &arrays[1], &arrays[2], &arrays[3], &arrays[4],
+                          &arrays[5], &arrays[6], &t.radius, &t.smoothing, &t.passes, &t.epsilon, &t.chroma_scale,
+                          &t.weight_floor, &t.low, &t.high, &t.sharpness, &t.level, &t.steepest))
+        return NULL;
+    Plane planes[ARRAYS];
+    int held = 0;
+    PyObject *result = NULL;
+    void *memory = NULL;
+    for (; held < ARRAYS; held++)
+        if (plane_get(&planes[held], arrays[held], formats[held], held >= GAIN_ARG, names[held]) < 0)
+            goto done;
+    Py_ssize_t rows = planes[0].rows, cols = planes[0].cols;
+    if (rows < 1 || cols < 1 || rows > MAX_SIDE || cols > MAX_SIDE || t.radius < 1 || t.radius > MAX_RADIUS ||
+        t.smoothing < 0 || t.smoothing > MAX_RADIUS || t.passes < 1 || t.passes > 4 || !(t.epsilon > 0) ||
+        !(t.low < t.high) || !(t.weight_floor > 0) || !(t.chroma_scale > 0) || !(t.steepest > 0) || !(t.level >= 0 && t.level < 0.5f)) {
+        PyErr_SetString(PyExc_ValueError, "a parameter or a size is out of its range");
+        goto done;
+    }
+    for (int i = 1; i < ARRAYS; i++) {
+        int stacked = i == GAIN_ARG || i == COLOUR_ARG;
+        Py_ssize_t want_rows = stacked ? 3 : rows, want_cols = stacked ? rows * cols : cols;
+        Py_ssize_t item = formats[i] == 'f' ? (Py_ssize_t)sizeof(float) : 1;
+        if (planes[i].rows != want_rows || planes[i].cols != want_cols) {
+            PyErr_Format(PyExc_ValueError, "%s: expected %s%zdx%zd", names[i], stacked ? "3x" : "", rows, cols);
+            goto done;
+        }
+        if (i >= GAIN_ARG && planes[i].stride != want_cols * item) {
+            PyErr_Format(PyExc_ValueError, "%s: must be contiguous", names[i]);
+            goto done;
+        }
+    }
+    t.rows = (int)rows;
+    t.cols = (int)cols;
+    Result r = {.offset = (float *)planes[OFFSET_ARG].data};
+    for (int k = 0; k < 3; k++) {
+        r.gain[k] = (float *)planes[GAIN_ARG].data + k * rows * cols;
+        r.colour[k] = planes[COLOUR_ARG].data + k * rows * cols;
+    }
+    Work work;
+    memory = work_create(&work, &t);
+    if (memory == NULL)
+        goto done;
+    Py_BEGIN_ALLOW_THREADS
+    refine(&t, &work, &planes[MASK_ARG], &planes[Y_ARG], &r);
+    Py_END_ALLOW_THREADS
+    result = Py_NewRef(Py_None);
+done:
+    PyMem_Free(memory);
+    while (held-- > 0)
+        plane_release(&planes[held]);
+    return result;
+}
+
+static PyMethodDef methods[] = {
+    {"refine", matte_refine, METH_VARARGS, "Local colour models of a mask, see edge_seg/matte.py"},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_matte", NULL, -1, methods, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__matte(void) { return PyModule_Create(&module); }
