@@ -29,7 +29,8 @@ def chart(title: str, lines: Mapping[str, F64], lowest: float | None = None) -> 
     known = everything[~np.isnan(everything)]
     if known.size == 0:
         return f"<p>{escape(title)}: has no meaning on any frame</p>"
-    low, high = _nice(float(known.min()), float(known.max()))
+    ticks = _ticks(float(known.min()), float(known.max()))
+    low, high = float(ticks[0]), float(ticks[-1])
     frames = max(len(line) for line in lines.values())
 
     def x(frame: int) -> float:
@@ -39,7 +40,7 @@ def chart(title: str, lines: Mapping[str, F64], lowest: float | None = None) -> 
         return TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low)
 
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img"><title>{escape(title)}</title>']
-    for value in np.linspace(low, high, 5):
+    for value in ticks:
         at = f"{y(value):.1f}"
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at}" y2="{at}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.4g}</text>')
@@ -75,14 +76,14 @@ def _path(points: list[tuple[float, float]]) -> str:
     return "".join(out)
 
 
-def _nice(low: float, high: float) -> tuple[float, float]:
-    """Limits on round numbers with all values between them."""
+def _ticks(low: float, high: float) -> F64:
+    """Four to nine round numbers, the first and the last of which enclose all values. Shape: (ticks,)."""
     span = max(high - low, 1e-6)
-    step = 10 ** np.floor(np.log10(span / 4))
-    step *= next(factor for factor in (1, 2, 2.5, 5, 10) if factor * step * 4 >= span)
-    start = np.floor(low / step) * step
-    steps = max(4, int(np.ceil(round((high - start) / step, 6) / 4) * 4))
-    return float(start), float(start + steps * step)
+    power = 10 ** np.floor(np.log10(span / 4))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power * 7 >= span)
+    first = np.floor(low / step + 1e-9)
+    last = max(np.ceil(high / step - 1e-9), first + 1)
+    return np.asarray(np.arange(first, last + 1) * step, np.float64)
 
 
 def _frame_ticks(frames: int) -> range:

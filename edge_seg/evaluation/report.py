@@ -44,7 +44,7 @@ h3 { margin: 1em 0 .2em }
 .key { margin-right: 1.2em }
 .key i { display: inline-block; width: 1.6em; height: 3px; margin-right: .4em; vertical-align: middle }
 .sheet { overflow-x: auto }
-.sheet td, .sheet th { padding: 2px; text-align: center }
+.sheet table td, .sheet table th { padding: 2px; text-align: center !important }
 .sheet img { display: block; width: 210px }
 """
 

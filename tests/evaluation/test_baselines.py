@@ -80,7 +80,7 @@ def test_pphumanseg_still_pixels():
 
 
 def test_pphumanseg_moving_pixels():
-    # Everything moves right by one: element 3 gets the last output of 2, and so on. Nothing comes to element 0.
+    # All move right by one: element 3 gets the last output of 2, and so on. Nothing comes to element 0.
     last, mask = row(0.1, 0.2, 0.3, 0.4), row(0.6, 0.95, 0.5, 0.5)
     forward, backward = still(mask), still(mask)
     forward[..., 0], backward[..., 0] = 1.2, -0.9  # both round to 1
