@@ -2,7 +2,6 @@
 
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -35,39 +34,41 @@ CONFIG = {
 
 
 def luma(frame: object) -> np.ndarray:
-    return frame.to_ndarray(format="yuv420p")[: frame.height, : frame.width]  # type: ignore[attr-defined]
+    return frame.to_ndarray(format="yuv420p")[: frame.height, : frame.width].copy()  # type: ignore[attr-defined]
 
 
-def test_a_viewer_sees_every_frame_with_the_person_kept_and_the_room_replaced(
-    tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_viewer_sees_every_frame_with_the_person_kept_and_the_room_replaced(tmp_path: Path) -> None:
     settings = SyntheticSettings(width=WIDTH, height=HEIGHT, fps=FPS, motion="sway")
-    seqs, latencies_ms, inside, outside = [], [], [], []
+    received = []
     with Daemon(tmp_path, CONFIG) as daemon:
         viewer = watch(daemon.url)
+        # Looked at afterwards: a viewer that computes falls behind, and measures its own delay.
         for frame in viewer.decode(video=0):
-            now_ns = time.monotonic_ns()
-            y = luma(frame)
-            code = timecode.read_code(y)
-            if code is None:
-                assert not seqs, f"frame after {seqs[-1]} carries no readable code"
-                continue  # before the first mask there is only the background
-            seqs.append(code.seq)
-            latencies_ms.append((now_ns - code.captured_ns) / 1e6)
-            if len(seqs) % 10 == 5:
-                drawn = draw(settings, code.seq, code.captured_ns)
-                assert drawn.truth is not None
-                core = cv2.erode(drawn.truth, np.ones((2 * EDGE_PX + 1, 2 * EDGE_PX + 1))) > 0
-                room = cv2.dilate(drawn.truth, np.ones((2 * EDGE_PX + 1, 2 * EDGE_PX + 1))) == 0
-                difference = np.abs(y.astype(int) - drawn.picture.y)
-                inside.append(np.mean(difference[core] < 24))
-                outside.append(np.mean(np.abs(y.astype(int) - BACKGROUND_LUMA)[room] < 12))
-            if len(seqs) > CONSECUTIVE + 20:
+            received.append((time.monotonic_ns(), luma(frame)))
+            if len(received) == CONSECUTIVE + 30:
                 break
         viewer.close()
         status, took_s = daemon.stop()
+    seqs, latencies_ms, inside, outside = [], [], [], []
+    for received_ns, y in received:
+        code = timecode.read_code(y)
+        if code is None:
+            assert not seqs, f"the frame after {seqs[-1]} carries no readable code"
+            continue  # before the first mask there is only the background
+        seqs.append(code.seq)
+        latencies_ms.append((received_ns - code.captured_ns) / 1e6)
+        if len(seqs) % 10 == 5:
+            drawn = draw(settings, code.seq, code.captured_ns)
+            assert drawn.truth is not None
+            core = cv2.erode(drawn.truth, np.ones((2 * EDGE_PX + 1, 2 * EDGE_PX + 1))) > 0
+            room = cv2.dilate(drawn.truth, np.ones((2 * EDGE_PX + 1, 2 * EDGE_PX + 1))) == 0
+            difference = np.abs(y.astype(int) - drawn.picture.y)
+            inside.append(np.mean(difference[core] < 24))
+            outside.append(np.mean(np.abs(y.astype(int) - BACKGROUND_LUMA)[room] < 12))
     steady = latencies_ms[20:]
-    record_property("latency_ms_p50_p99", np.percentile(steady, [50, 99]).round(1).tolist())
+    # pytest -rP shows them.
+    print(f"capture to decoded: median {np.median(steady):.1f} ms, p99 {np.percentile(steady, 99):.1f} ms")
+    print(f"kept inside: {np.mean(inside):.4f}, replaced outside: {min(outside):.4f}")
     assert longest_run(seqs) >= CONSECUTIVE, seqs
     assert np.mean(inside) > 0.97, inside
     assert min(outside) > 0.99, outside
