@@ -62,10 +62,13 @@ class Ours:
         self._fusion.observe(Mask(np.ascontiguousarray(probability), seq, seq, seq * FRAME_NS))
 
     def target(self) -> F32:
-        """The target mask of this frame."""
+        """The target mask of this frame; empty where there is none, for then viewers see no person."""
+        assert self._previous is not None, "advance comes first"
         mask = self._fusion.target()
-        if mask is None or mask.seq != self._seq:
-            raise AssertionError(f"fusion has no target mask of frame {self._seq}, which it has observed")
+        if mask is None:
+            return np.zeros((self._previous.height, self._previous.width), np.float32)
+        if mask.seq != self._seq:
+            raise AssertionError(f"fusion gave the mask of frame {mask.seq} for frame {self._seq}")
         return mask.probability
 
 
