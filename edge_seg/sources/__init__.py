@@ -36,6 +36,10 @@ def make_source(settings: SourceSettings) -> Source:
         from edge_seg.sources.synthetic import SyntheticSource
 
         return SyntheticSource(settings)
-    from edge_seg.sources.gst import FileSource, V4l2Source
+    if isinstance(settings, FileSettings):
+        from edge_seg.sources.file import FileSource
 
-    return FileSource(settings) if isinstance(settings, FileSettings) else V4l2Source(settings)
+        return FileSource(settings)
+    from edge_seg.sources.v4l2 import V4l2Source
+
+    return V4l2Source(settings)

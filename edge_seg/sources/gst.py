@@ -1,4 +1,4 @@
-"""Sources that GStreamer reads: video files and V4L2 cameras, all delivered as I420.
+"""What all sources that GStreamer reads have in common: a pipeline that ends in I420 frames.
 
 Frames are pulled in the reader's thread, without a GLib main loop. What GStreamer has to say (errors, end
 of a loop) is taken from its bus between two pulls.
@@ -12,14 +12,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from fractions import Fraction
-from pathlib import Path
+from functools import cache
 from typing import Any
 
+import cv2
 import numpy as np
 
 from edge_seg import gstreamer
-from edge_seg.errors import ConfigError, SourceLost
-from edge_seg.sources.base import FileSettings, SourceFormat, V4l2Settings
+from edge_seg.errors import SourceLost
+from edge_seg.sources.base import SourceFormat
 from edge_seg.types import I420, U8, Frame, Matrix
 
 log = logging.getLogger(__name__)
@@ -31,13 +32,12 @@ SLICE_NS = 50_000_000
 SKEW_NS = 2_000_000_000
 """A time stamp further than this from the arrival is not a capture time on our clock."""
 
-# The matrix of the source is kept; only what is neither BT.601 nor BT.709 in limited range is converted
-# (full-range JPEG, BT.2020). n-threads=1: more threads cost more than they gain at our sizes.
+# n-threads=1: more threads cost more than they gain at our sizes.
 SINK = (
-    "videoconvert n-threads=1 ! capsfilter name=format "
-    "caps=video/x-raw,format=I420,colorimetry={{bt709,bt601}} "
+    "videoconvert name=convert n-threads=1 ! capsfilter name=wanted caps=video/x-raw,format=I420 "
     "! appsink name=sink sync={sync} max-buffers=2 drop=true enable-last-sample=false qos=false"
 )
+"""How every pipeline ends. `sync`: whether frames wait for their time, as those of a file must."""
 
 
 class GstSource:
@@ -53,6 +53,7 @@ class GstSource:
         self._bus: Any = None
         self._format: SourceFormat | None = None
         self._caps: Any = None
+        self._full_range = False
         self._first: Any = None
         self._arrived: deque[tuple[int, int]] = deque(maxlen=64)
         self._count = 0
@@ -72,6 +73,8 @@ class GstSource:
         # Its clock is CLOCK_MONOTONIC, which is time.monotonic_ns: time stamps become capture times.
         pipeline.use_clock(gst.SystemClock.obtain())
         self._sink.get_static_pad("sink").add_probe(gst.PadProbeType.BUFFER, self._count_buffer)
+        convert, wanted = pipeline.get_by_name("convert"), pipeline.get_by_name("wanted")
+        convert.get_static_pad("sink").add_probe(gst.PadProbeType.EVENT_DOWNSTREAM, _choose_matrix, wanted)
         try:
             self._start()
         except BaseException:
@@ -109,9 +112,9 @@ class GstSource:
         """The pipeline, not started. Raises ConfigError."""
         raise NotImplementedError
 
-    def _failed(self, message: str, debug: str) -> Exception:
-        """What an error of GStreamer means to the user."""
-        return SourceLost(f"{self.name}: {message}")
+    def _failed(self, error: Any, debug: str) -> Exception:
+        """What an error of GStreamer (a GLib.Error) means to the user."""
+        return SourceLost(f"{self.name}: {error.message}")
 
     def _on_end(self) -> None:
         raise SourceLost(f"{self.name}: the stream has ended")
@@ -137,7 +140,7 @@ class GstSource:
             if sample is not None:
                 return sample
             if self._sink.get_property("eos"):
-                raise self._failed("it holds no picture that can be decoded", "")
+                raise SourceLost(f"{self.name}: ended before the first picture")
         raise SourceLost(f"{self.name}: no picture within {OPEN_TIMEOUT_NS / 1e9:.0f} s")
 
     def _handle_messages(self) -> None:
@@ -146,9 +149,13 @@ class GstSource:
         while (message := self._bus.pop_filtered(types)) is not None:
             if message.type == gst.MessageType.SEGMENT_DONE:
                 self._on_segment_done()
-                continue
-            error, debug = message.parse_error()
-            raise self._failed(error.message, debug or "")
+            else:
+                error, debug = message.parse_error()
+                raise self._failed(error, debug or "")
+
+    def _reset_count(self) -> None:
+        self._count = 0
+        self._arrived.clear()
 
     def _count_buffer(self, pad: Any, info: Any) -> Any:
         """Numbers each buffer that reaches the sink: those that it drops count as well."""
@@ -163,6 +170,8 @@ class GstSource:
             self._learn_format(caps)
         shape = self.format
         picture = copy_picture(buffer, shape.width, shape.height, shape.matrix)
+        if self._full_range:
+            compress_range(picture)
         while self._arrived:
             pts, seq = self._arrived.popleft()
             if pts == buffer.pts:
@@ -182,108 +191,17 @@ class GstSource:
         return arrival_ns
 
     def _learn_format(self, caps: Any) -> None:
-        structure = caps.get_structure(0)
-        found, num, den = structure.get_fraction("framerate")
+        _, gst_video = gstreamer.load("GstVideo")
+        video = gst_video.VideoInfo.new_from_caps(caps)
+        fallback = Matrix.BT709 if video.height > 576 else Matrix.BT601
         self._format = SourceFormat(
-            width=structure.get_int("width")[1],
-            height=structure.get_int("height")[1],
-            fps=Fraction(num, den) if found and den else Fraction(0),
-            matrix=Matrix(structure.get_string("colorimetry") or "bt709"),
+            width=video.width,
+            height=video.height,
+            fps=Fraction(video.fps_n, video.fps_d) if video.fps_d else Fraction(0),
+            matrix=our_matrix(video.colorimetry.matrix.value_nick) or fallback,
         )
+        self._full_range = video.colorimetry.range.value_nick == "0-255"
         self._caps = caps
-
-
-class FileSource(GstSource):
-    """Plays a video file by the clock, at its own frame rate."""
-
-    live = True
-
-    def __init__(self, settings: FileSettings, clock: Callable[[], int] = time.monotonic_ns) -> None:
-        super().__init__(clock)
-        self.name = settings.path
-        self._settings = settings
-        self._path = Path(settings.path)
-        self._streams: list[str] = []
-        self._missing = ""
-        self._seekable = False
-        self._since_seek = 0
-
-    def open(self) -> None:
-        check_file(self._path)
-        super().open()
-
-    def _build(self) -> Any:
-        gst = gstreamer.load()
-        pipeline = gst.parse_launch(
-            "uridecodebin name=decoder expose-all-streams=false caps=video/x-raw(ANY) "
-            "videoflip name=flip video-direction=auto ! " + SINK.format(sync="true")
-        )
-        decoder, flip = pipeline.get_by_name("decoder"), pipeline.get_by_name("flip")
-        decoder.set_property("uri", self._path.resolve().as_uri())
-        decoder.connect("pad-added", _link_first_video, flip)
-        return pipeline
-
-    def _start(self) -> None:
-        gst = gstreamer.load()
-        self._set_state(gst.State.PAUSED)
-        preroll = self._wait_for_sample(lambda wait_ns: self._sink.emit("try-pull-preroll", wait_ns))
-        self._learn_format(preroll.get_caps())
-        if self._settings.loop:
-            # A seek with SEGMENT: at its end comes a message instead of an end of stream, and the next seek
-            # needs no flush, so that the loop has no gap.
-            self._count = 0
-            self._arrived.clear()
-            self._seek(gst.SeekFlags.FLUSH | gst.SeekFlags.SEGMENT)
-        self._set_state(gst.State.PLAYING)
-
-    def _seek(self, flags: Any) -> bool:
-        gst = gstreamer.load()
-        kind = gst.SeekType.SET
-        self._since_seek = self._count
-        return bool(self._pipeline.seek(1.0, gst.Format.TIME, flags, kind, 0, kind, -1))
-
-    def _on_segment_done(self) -> None:
-        gst = gstreamer.load()
-        if not self._seek(gst.SeekFlags.SEGMENT):
-            self._on_end()
-
-    def _on_end(self) -> None:
-        gst = gstreamer.load()
-        if not self._settings.loop:
-            raise SourceLost(f"{self.name}: end of the file")
-        if self._count == self._since_seek:
-            raise SourceLost(f"{self.name}: nothing to play after a jump to its start")
-        if not self._seek(gst.SeekFlags.FLUSH | gst.SeekFlags.SEGMENT):
-            raise SourceLost(f"{self.name}: this kind of file cannot be played in a loop")
-
-    def _failed(self, message: str, debug: str) -> Exception:
-        return ConfigError(f"{self.name}: {message} [{debug}]")
-
-
-class V4l2Source(GstSource):
-    """A camera of the kernel."""
-
-    def __init__(self, settings: V4l2Settings, clock: Callable[[], int] = time.monotonic_ns) -> None:
-        super().__init__(clock)
-        self.name = settings.device
-        self._settings = settings
-
-    def _build(self) -> Any:
-        raise NotImplementedError
-
-
-def check_file(path: Path) -> None:
-    """Raises ConfigError where the file system already says that this cannot be played."""
-    try:
-        if path.is_dir():
-            raise ConfigError(f"{path}: is a directory; name a video file in it")
-        if not path.is_file():
-            raise ConfigError(f"{path}: no such file (relative paths start from {Path.cwd()})")
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise ConfigError(f"{path}: is empty")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def copy_picture(buffer: Any, width: int, height: int, matrix: Matrix) -> I420:
@@ -312,7 +230,39 @@ def bounded(call: Callable[[], object], seconds: float) -> bool:
     return not thread.is_alive()
 
 
-def _link_first_video(decoder: Any, pad: Any, flip: Any) -> None:
-    target = flip.get_static_pad("sink")
-    if not target.is_linked():
-        pad.link(target)
+def _choose_matrix(pad: Any, info: Any, wanted: Any) -> Any:
+    """Decides what videoconvert does about colours, as soon as the source says what it has.
+
+    BT.601 and BT.709 pass as they are. Left to itself with a choice of the two, videoconvert would change a
+    picture of unusual or no colorimetry to the first. It must not see a full range either: from full to
+    limited range of the same matrix it just copies (1.22), so that is done with the copy of the frame.
+    """
+    gst, gst_video = gstreamer.load("GstVideo")
+    event = info.get_event()
+    if event.type == gst.EventType.CAPS:
+        video = gst_video.VideoInfo.new_from_caps(event.parse_caps())
+        if video is not None:
+            kept = our_matrix(video.colorimetry.matrix.value_nick) is not None
+            colorimetry = "" if kept else f",colorimetry={'bt709' if video.height > 576 else 'bt601'}"
+            wanted.set_property("caps", gst.Caps.from_string(f"video/x-raw,format=I420{colorimetry}"))
+    return gst.PadProbeReturn.OK
+
+
+def our_matrix(nick: str) -> Matrix | None:
+    """Ours for GStreamer's name of a matrix; None where it has to be converted (RGB, BT.2020, ...)."""
+    # FCC is BT.601 but for 0.01 in one coefficient; unknown is what videoconvert leaves alone, too.
+    return {"bt601": Matrix.BT601, "fcc": Matrix.BT601, "bt709": Matrix.BT709}.get(nick)
+
+
+def compress_range(picture: I420) -> None:
+    """From full range (0 to 255, as in JPEG) to limited range, in place."""
+    for plane, table in zip(picture.planes, _range_tables(), strict=True):
+        cv2.LUT(plane, table, dst=plane)
+
+
+@cache
+def _range_tables() -> tuple[U8, U8, U8]:
+    value = np.arange(256)
+    luma = np.rint(16 + value * (219 / 255)).astype(np.uint8)
+    chroma = np.rint(128 + (value - 128) * (224 / 255)).astype(np.uint8)
+    return luma, chroma, chroma
