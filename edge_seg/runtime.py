@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.metadata
 import logging
+import math
 import platform
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,11 +19,15 @@ from edge_seg.model_card import DelegateSettings, ModelSettings
 
 log = logging.getLogger(__name__)
 
+MAX_INPUT_VALUES = 4096 * 4096 * 3
+"""More than a mask model takes; a damaged shape must not make the runtime allocate all memory."""
+
 RuntimeChoice = Literal["auto", "litert", "tflite"]
 _PACKAGES: dict[str, tuple[str, str]] = {
     "litert": ("ai-edge-litert", "ai_edge_litert.interpreter"),
     "tflite": ("tflite-runtime", "tflite_runtime.interpreter"),
 }
+_PLUGIN_SYMBOLS = ("tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +124,13 @@ class Interpreter:
 
     def _load_delegate(self, delegate: DelegateSettings) -> Any:
         try:
+            # The runtimes print a traceback from a destructor for a library that is missing or no delegate.
+            library = ctypes.CDLL(delegate.path)
+            missing = [symbol for symbol in _PLUGIN_SYMBOLS if not hasattr(library, symbol)]
+            if missing:
+                raise ModelError(
+                    f"delegate {delegate.path}: no TensorFlow Lite delegate (lacks {missing[0]})"
+                )
             return self.runtime.module.load_delegate(delegate.path, dict(delegate.options) or None)
         except (OSError, ValueError, RuntimeError, AttributeError) as error:
             raise ModelError(f"delegate {delegate.path}: {one_line(error)}") from error
@@ -133,6 +146,9 @@ class Interpreter:
                 interpreter.resize_tensor_input(
                     interpreter.get_input_details()[0]["index"], list(input_shape)
                 )
+            for tensor in map(_tensor_info, interpreter.get_input_details()):
+                if math.prod(max(1, side) for side in tensor.shape) > MAX_INPUT_VALUES:
+                    raise ModelError(f"input {tensor}: too large for a mask model")
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError, TypeError, OSError, MemoryError) as error:
             raise ModelError(f"{self.runtime.name} refuses the model: {one_line(error)}") from error

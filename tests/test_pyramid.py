@@ -1,0 +1,81 @@
+"""The small picture: what it shows, where it shows it, whatever the shape and stride of the planes."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_seg.pyramid import shrink, shrink_plane
+from edge_seg.types import I420, U8, Matrix
+
+SIZES = st.tuples(st.integers(1, 90), st.integers(1, 90))
+
+
+def soft_noise(width: int, height: int) -> U8:
+    """Like a photograph, it has most of its energy in low frequencies."""
+    noise = np.random.default_rng(0).integers(0, 256, (18, 32), dtype=np.uint8)
+    return np.asarray(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+@given(source=SIZES, target=SIZES, value=st.integers(0, 255))
+def test_a_flat_plane_stays_flat(source: tuple[int, int], target: tuple[int, int], value: int) -> None:
+    plane = np.full(source, value, np.uint8)
+    small = shrink_plane(plane, target)
+    assert small.shape == (target[1], target[0])
+    assert (small == value).all()
+
+
+@pytest.mark.parametrize("size", [(256, 144), (256, 256), (128, 96), (320, 180)])
+@pytest.mark.parametrize("source", [(1280, 720), (1920, 1080), (640, 480), (854, 480), (1279, 719)])
+def test_it_agrees_with_an_area_resize(source: tuple[int, int], size: tuple[int, int]) -> None:
+    plane = soft_noise(*source)
+    exact = cv2.resize(plane, size, interpolation=cv2.INTER_AREA).astype(int)
+    assert np.abs(shrink_plane(plane, size).astype(int) - exact).mean() < 1.5
+
+
+@pytest.mark.parametrize("source", [(1280, 720), (641, 359), (333, 250)])
+def test_nothing_moves(source: tuple[int, int]) -> None:
+    """A ramp keeps its value at every relative position: no drift to a side by rounding of sizes."""
+    width, height = source
+    ramp = np.linspace(0, 255, width, endpoint=False)[None, :] + 255 / width / 2
+    plane = np.repeat(ramp, height, axis=0).round().astype(np.uint8)
+    small = shrink_plane(plane, (50, 40))
+    expected = (np.arange(50) + 0.5) / 50 * 255
+    assert np.abs(small.astype(float) - expected).max() < 1.6
+
+
+def test_fine_stripes_turn_grey_instead_of_into_coarse_ones() -> None:
+    plane = np.zeros((720, 1280), np.uint8)
+    plane[:, ::2] = 200
+    assert np.abs(shrink_plane(plane, (256, 144)).astype(int) - 100).max() <= 1
+
+
+def test_a_plane_with_a_stride_gives_the_same_as_its_copy() -> None:
+    plane = soft_noise(300, 200)[10:190, 20:270]
+    assert (shrink_plane(plane, (64, 36)) == shrink_plane(plane.copy(), (64, 36))).all()
+
+
+def test_the_result_never_shares_memory_with_the_picture() -> None:
+    picture = I420.filled(16, 8, (100, 90, 200))
+    small = shrink(picture, (8, 4))  # the size of the chroma planes: nothing to resize there
+    picture.buffer[:] = 0
+    assert (small.u == 90).all()
+    assert (small.v == 200).all()
+
+
+def test_the_planes_of_an_odd_picture_line_up() -> None:
+    picture = I420.filled(641, 361, (16, 128, 128), Matrix.BT601)
+    picture.y[:, 320:] = 235
+    picture.u[:, 160:] = 240
+    small = shrink(picture, (64, 36))
+    assert small.matrix is Matrix.BT601
+    assert (small.width, small.height) == (64, 36)
+    edges = [int(np.argmax(plane[5] > 130 + 40 * (plane is small.u))) for plane in (small.y, small.u)]
+    assert edges[0] == edges[1] == 32
+
+
+@pytest.mark.parametrize("size", [(0, 10), (10, -1)])
+def test_an_impossible_size_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="at least 1x1"):
+        shrink(I420.filled(16, 16, (16, 128, 128)), size)
