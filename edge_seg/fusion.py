@@ -1,8 +1,9 @@
-"""The target mask of each frame, from the model's masks and the mask carried along the flow.
+"""First mask -> (carried along the flow) third mask -> (with the model's second mask) target mask.
 
-The method's terms: the first mask is the target of the previous frame, the second the model's, the third the first
-moved by the flow; the target is made of the second and the third. Each mask element is a scalar Kalman filter:
-what was carried is the prediction, what the model says is the measurement.
+Each element of the mask is a scalar Kalman filter (R. E. Kalman, 1960) in probability: what is carried loses
+trust where the picture does not fit the flow, what is measured has little where the model is undecided, or
+where its mask had to be carried far because it came late. Luma says what belongs together, when the mask is
+carried and when it is smoothed. docs/fusion.md has the figures behind the defaults.
 """
 
 from __future__ import annotations
@@ -13,100 +14,178 @@ from typing import Annotated
 
 import cv2
 import numpy as np
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 
+from edge_seg import fusion_reference as _kernels
 from edge_seg.types import F32, U8, BlockFlow, Mask
-
-HISTORY = 16
-"""Frames a late mask may be behind."""
 
 
 @dataclass(frozen=True)
 class FusionSettings:
-    """How steady against how quick."""
+    """How far to believe what was seen before. docs/fusion.md says what each is worth."""
 
-    process_noise: Annotated[float, Ge(1e-4), Le(1)] = 0.02
-    measurement_noise: Annotated[float, Ge(1e-3), Le(10)] = 0.2
-    cut_residual: Annotated[float, Ge(1), Le(255)] = 30.0
-    """Mean luma difference after motion compensation, in code values, that is another scene."""
+    noise: Annotated[float, Gt(0), Le(1)] = 0.2
+    """Variance of the model's mask where it is undecided (probability 0.5)."""
+    noise_floor: Annotated[float, Gt(0), Le(1)] = 0.1
+    """Variance of the model's mask where it is sure, as a share of `noise`."""
+    drift: Annotated[float, Gt(0), Le(1)] = 0.001
+    """Variance that a carried mask gains a frame, however well the flow fits."""
+    misfit: Annotated[float, Ge(0), Le(1)] = 0.0008
+    """Variance that it gains for each squared code value of luma difference after motion compensation."""
+    carry_luma: Annotated[float, Gt(0), Le(255)] = 13.0
+    """Luma difference, in code values, from which on two places count as different when a mask is carried."""
+    smooth_luma: Annotated[float, Gt(0), Le(255)] = 26.0
+    """The same when the target mask is smoothed."""
+    scene_similarity: Annotated[float, Ge(0), Le(1)] = 0.8
+    """A frame less like the one before, moved, is a new scene, and everything before it is forgotten.
+    0: never."""
+    history: Annotated[int, Ge(0), Le(64)] = 8
+    """How many frames late a mask of the model may come."""
+
+
+DEFAULTS = FusionSettings()
+
+EXACT_LUMA = 1.0
+"""Luma difference, in code values, up to which an element is carried from exactly where its vector points."""
+REPEAT = 0.1
+"""Difference between the carried and the measured mask, from which on the target mask is smoothed fully."""
+SCENE_RESIDUAL = 0.15
+"""Flow whose mean residual is less than this share of the luma's standard deviation joins one scene."""
+NOISE_LUMA = 3.0
 
 
 @dataclass(frozen=True)
 class _Step:
-    """The way from one frame to the next."""
+    """How the frame `seq` came from the one before."""
 
     seq: int
-    captured_ns: int
-    field: tuple[F32, F32] | None
-    """Where each element comes from (x, y), in elements of the previous grid; None at the start of a scene."""
-    residual: F32
+    luma: U8
+    flow: BlockFlow | None
+
+
+@dataclass(frozen=True)
+class _State:
+    probability: F32
+    variance: F32
+    observed_seq: int
+    observed_ns: int
 
 
 class Fusion:
-    """The recursion over frames. No threads, no clock of its own."""
+    """The recursion over the frames of one stream. It has no clock and no threads."""
 
-    def __init__(self, settings: FusionSettings) -> None:
+    def __init__(self, settings: FusionSettings = DEFAULTS) -> None:
         self._settings = settings
-        self.reset()
+        self._steps: deque[_Step] = deque(maxlen=settings.history + 1)
+        self._state: _State | None = None
+        self.scene_cuts = 0
+        """How often `advance` saw a new scene."""
 
     def reset(self) -> None:
-        """Forgets everything."""
-        self._steps: deque[_Step] = deque(maxlen=HISTORY)
-        self._state: F32 | None = None
-        self._variance: F32 | None = None
-        self._observed: tuple[int, int] = (-1, 0)
+        """Forgets everything: what comes next has nothing to do with what was."""
+        self._steps.clear()
+        self._state = None
 
     def advance(
         self, previous_luma: U8 | None, luma: U8, flow: BlockFlow | None, seq: int, captured_ns: int
     ) -> None:
-        """A new frame: what is known is carried to it. Another scene starts anew."""
-        rows, cols = luma.shape
-        if flow is None or float(flow.residual.mean()) > self._settings.cut_residual:
+        """Moves on to frame `seq`: the first mask becomes the third.
+
+        `luma`: (h, w), uint8, the grid of masks and flow. `flow` leads from it to `previous_luma`, that of
+        the last call's frame. Without them, with another shape, or on a scene cut, the recursion begins anew.
+        """
+        if not self._continues(previous_luma, luma, flow):
             self.reset()
-            self._steps.append(_Step(seq, captured_ns, None, np.zeros((rows, cols), np.float32)))
+            self._steps.append(_Step(seq, luma, None))
             return
-        size = (cols, rows)
-        dx, dy = (cv2.resize(flow.vectors[..., i], size, interpolation=cv2.INTER_LINEAR) for i in (0, 1))
-        xs, ys = np.meshgrid(np.arange(cols, dtype=np.float32), np.arange(rows, dtype=np.float32))
-        residual = np.asarray(cv2.resize(flow.residual, size, interpolation=cv2.INTER_LINEAR), np.float32)
-        step = _Step(seq, captured_ns, (xs + dx, ys + dy), residual)
-        self._steps.append(step)
-        if self._state is not None and self._variance is not None:
-            self._state = _carry(self._state, step)
-            noise = self._settings.process_noise * (0.05 + (residual / 5) ** 2)
-            self._variance = _carry(self._variance, step) + noise
+        assert previous_luma is not None
+        assert flow is not None
+        self._steps.append(_Step(seq, luma, flow))
+        if self._state is not None:
+            probability, variance = self._carry(
+                previous_luma, luma, flow, self._state.probability, self._state.variance
+            )
+            self._state = _State(probability, variance, self._state.observed_seq, self._state.observed_ns)
 
     def observe(self, mask: Mask) -> bool:
-        """Takes a mask of the model, of the current frame or of an earlier one. Returns whether it could."""
-        steps = [step for step in self._steps if step.seq > mask.seq]
-        if len(steps) == len(self._steps) and mask.seq != self._steps[0].seq - 1:
+        """Takes the model's mask of the current frame, or of an earlier one: that is carried to the current.
+
+        False if the mask is of a frame that is not, or no more, known: from before a reset, or too old.
+        """
+        steps = list(self._steps)
+        index = next((i for i, step in enumerate(steps) if step.seq == mask.seq), None)
+        if index is None:
             return False
-        if any(step.field is None for step in steps) or mask.observed_seq <= self._observed[0]:
-            return False
-        carried = mask.probability
-        extra = np.zeros_like(carried)
-        for step in steps:
-            carried = _carry(carried, step)
-            extra = _carry(extra, step) + self._settings.process_noise * (0.05 + (step.residual / 5) ** 2)
-        noise = self._settings.measurement_noise * (0.1 + 4 * carried * (1 - carried)) + extra
-        if self._state is None or self._variance is None:
-            self._state, self._variance = carried.copy(), noise
-        else:
-            gain = self._variance / (self._variance + noise)
-            self._state = self._state + gain * (carried - self._state)
-            self._variance = self._variance * (1 - gain)
-        self._observed = (mask.observed_seq, mask.observed_ns)
+        settings = self._settings
+        measured = self._on_grid(mask.probability, steps[index].luma.shape)
+        undecided = measured * (1 - measured)
+        variance = np.float32(settings.noise) * (np.float32(settings.noise_floor) + 4 * undecided)
+        for before, step in zip(steps[index:], steps[index + 1 :], strict=False):
+            assert step.flow is not None
+            measured, variance = self._carry(before.luma, step.luma, step.flow, measured, variance)
+        state = self._state
+        if state is None:
+            self._state = _State(measured, variance, mask.observed_seq, mask.observed_ns)
+            return True
+        probability, variance = _kernels.update(
+            steps[-1].luma,
+            state.probability,
+            state.variance,
+            measured,
+            variance,
+            settings.smooth_luma,
+            REPEAT,
+        )
+        newest = max((state.observed_seq, state.observed_ns), (mask.observed_seq, mask.observed_ns))
+        self._state = _State(probability, variance, *newest)
         return True
 
     def target(self) -> Mask | None:
-        """The mask of the current frame, None while nothing is known."""
-        if self._state is None:
+        """The mask of the current frame; None when the model has seen nothing of this scene yet."""
+        if self._state is None or not self._steps:
             return None
-        return Mask(self._state, self._steps[-1].seq, *self._observed)
+        state = self._state
+        return Mask(state.probability, self._steps[-1].seq, state.observed_seq, state.observed_ns)
 
+    def _continues(self, previous_luma: U8 | None, luma: U8, flow: BlockFlow | None) -> bool:
+        if previous_luma is None or flow is None or not self._steps:
+            return False
+        if previous_luma.shape != luma.shape or self._steps[-1].luma.shape != luma.shape:
+            return False
+        if flow.grid_shape != luma.shape:
+            raise ValueError(
+                f"flow on the grid {flow.grid_shape}, luma on {luma.shape}: they must be the same"
+            )
+        # Noise lowers the likeness, a change of light raises the residual; a new scene does both.
+        if float(flow.residual.mean()) < SCENE_RESIDUAL * (float(luma[::4, ::4].std()) + NOISE_LUMA):
+            return True
+        likeness = _kernels.similarity(previous_luma, luma, flow.vectors, flow.block_px)
+        if max(likeness, 0.0) >= self._settings.scene_similarity:
+            return True
+        self.scene_cuts += 1
+        return False
 
-def _carry(values: F32, step: _Step) -> F32:
-    assert step.field is not None
-    return np.asarray(
-        cv2.remap(values, *step.field, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32
-    )
+    def _carry(
+        self, previous: U8, current: U8, flow: BlockFlow, probability: F32, variance: F32
+    ) -> tuple[F32, F32]:
+        settings = self._settings
+        return _kernels.carry(
+            previous,
+            current,
+            flow.vectors,
+            flow.block_px,
+            probability,
+            variance,
+            settings.carry_luma,
+            EXACT_LUMA,
+            settings.drift,
+            settings.misfit,
+        )
+
+    @staticmethod
+    def _on_grid(probability: F32, shape: tuple[int, ...]) -> F32:
+        """A mask of our own (the caller may write into his), at the size of the luma grid."""
+        if probability.shape == shape:
+            return probability.copy()
+        resized = cv2.resize(probability, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+        return np.clip(resized, 0, 1).astype(np.float32)
