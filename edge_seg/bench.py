@@ -82,11 +82,15 @@ def run(config: Config, clip: Path, size: tuple[int, int], frames: int) -> Bench
     )
     background = open_background(config.background, *size, matrix)
     picture, out = I420.allocate(*size, matrix), I420.allocate(*size, matrix)
-    invoke_ns, frame_ns, overhead_ns, memcpy_ns = [], [], [], []
+    invoke_ns: list[int] = []
+    frame_ns: list[int] = []
+    overhead_ns: list[int] = []
+    memcpy_ns: list[int] = []
     for seq in range(WARM_UP_FRAMES + frames):
         if seq == WARM_UP_FRAMES:
             times.clear()
-            invoke_ns, frame_ns, overhead_ns, memcpy_ns = [], [], [], []
+            for samples in (invoke_ns, frame_ns, overhead_ns, memcpy_ns):
+                samples.clear()
         _scale(pictures[_forth_and_back(seq, len(pictures))], picture)
         started_ns = time.perf_counter_ns()
         np.copyto(out.buffer, picture.buffer)

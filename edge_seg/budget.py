@@ -15,6 +15,7 @@ from statistics import median
 from typing import Literal
 
 MatteQuality = Literal["fast", "balanced", "best"]
+BlockPx = Literal[2, 4, 8]
 
 WINDOW = 15
 """Frames that a decision looks back on: half a second at 30 frames a second."""
@@ -45,7 +46,7 @@ class Plan:
     """What one frame gets."""
 
     matte_quality: MatteQuality
-    block_px: int
+    block_px: BlockPx
     """Of the flow: larger blocks cost less."""
     model_every: int
     """The model looks at every so many frames, at most."""
@@ -55,12 +56,13 @@ class Plan:
         return f"matte {self.matte_quality}, flow blocks of {self.block_px} px, the model at {rate}"
 
 
-def ladder(matte_quality: MatteQuality, block_px: int) -> tuple[Plan, ...]:
+def ladder(matte_quality: MatteQuality, block_px: BlockPx) -> tuple[Plan, ...]:
     """From the configured plan down: first what is seen least."""
     qualities: tuple[MatteQuality, ...] = ("best", "balanced", "fast")
     plans = [Plan(quality, block_px, 1) for quality in qualities[qualities.index(matte_quality) :]]
-    plans += [Plan("fast", coarser, 1) for coarser in (4, 8) if coarser > block_px]
-    plans += [Plan("fast", max(block_px, 8), every) for every in (2, 4)]
+    sizes: tuple[BlockPx, ...] = (2, 4, 8)
+    plans += [Plan("fast", coarser, 1) for coarser in sizes if coarser > block_px]
+    plans += [Plan("fast", 8, every) for every in (2, 4)]
     return tuple(plans)
 
 

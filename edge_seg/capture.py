@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from edge_seg.errors import ConfigError, EdgeSegError, SourceLost
-from edge_seg.slot import LatestSlot
+from edge_seg.frame_queue import FrameQueue
 from edge_seg.sources.base import Source
 from edge_seg.types import Frame
 
@@ -22,11 +22,11 @@ LONGEST_RETRY_S = 10.0
 
 
 class Capture:
-    """Reads a source in a thread of its own into a slot that always holds the newest frame."""
+    """Reads a source in a thread of its own into a queue."""
 
-    def __init__(self, build: Callable[[], Source], slot: LatestSlot[Frame], stale_ms: int) -> None:
+    def __init__(self, build: Callable[[], Source], queue: FrameQueue[Frame], stale_ms: int) -> None:
         self._build = build
-        self._slot = slot
+        self._queue = queue
         self._stale_ns = stale_ms * 1_000_000
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
@@ -37,6 +37,11 @@ class Capture:
         """The source that delivers now, None while there is none."""
         self.fatal: ConfigError | None = None
         """Set when the source could not be opened for a reason that no retry will mend."""
+
+    @property
+    def frames(self) -> int:
+        """Frames that sources have captured so far."""
+        return self._next_seq
 
     def start(self) -> None:
         self._thread.start()
@@ -90,7 +95,7 @@ class Capture:
                 # Sequence numbers go on over a reopened source: no mask of before can be taken for one of after.
                 frame = replace(frame, seq=first_seq + frame.seq)
                 self._next_seq = frame.seq + 1
-                self._slot.put(frame)
+                self._queue.put(frame)
             elif now_ns - last_ns > self._stale_ns:
                 raise SourceLost(f"{source.name}: no frame for {(now_ns - last_ns) / 1e6:.0f} ms")
 

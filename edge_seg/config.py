@@ -49,6 +49,9 @@ class Config(_Section):
     mask_sync: Literal["budget", "exact"] = "budget"
     """budget: the frame leaves in time, with a mask carried by flow if need be. exact: the frame waits for
     its own mask."""
+    exact_between: Literal["dropped", "carried"] = "dropped"
+    """With mask_sync exact, the frames that came while the model was busy: left out, or shown in their turn
+    with a carried mask."""
     latency: LatencySettings = LatencySettings()
     flow: FlowSettings = FlowSettings()
     fusion: FusionSettings = FusionSettings()

@@ -84,10 +84,13 @@ class _Document:
                 name = str(name_node.value)
                 line = name_node.start_mark.line + 1
                 if name in seen and name != "<<":
-                    self.problems.append(self._problem(line, (*key, name), f"stands twice, first in line {seen[name]}"))
+                    self.problems.append(
+                        self._problem(line, (*key, name), f"stands twice, first in line {seen[name]}")
+                    )
                 seen[name] = line
-                self._lines[(*key, name)] = line
-                self._walk(value_node, (*key, name))
+                here = (*key, name)
+                self._lines[here] = line
+                self._walk(value_node, here)
         elif isinstance(node, yaml.SequenceNode):
             for index, item in enumerate(node.value):
                 self._walk(item, (*key, index))
@@ -195,9 +198,10 @@ def _sections_at(data: Any, key: Key) -> list[type]:
     sections: list[type] = [Config]
     value = data
     for part in key:
-        value = value[part] if isinstance(value, (dict, list)) and (isinstance(part, int) or part in value) else None
         if isinstance(part, int):
+            value = value[part] if isinstance(value, list) else None
             continue
+        value = value.get(part) if isinstance(value, dict) else None
         hints = [get_type_hints(section, include_extras=True).get(part) for section in sections]
         sections = [found for hint in hints if hint is not None for found in _section_types(hint)]
         sections = _of_type(sections, value)
@@ -274,5 +278,3 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
     if _is_path(config.model.file):
         changes["model"] = replace(config.model, file=str(absolute(config.model.file)))
     return config.model_copy(update=changes)
-
-

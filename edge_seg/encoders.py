@@ -115,7 +115,9 @@ def choose(candidates: Iterable[Encoder] = RANKED, wanted: str = "auto") -> Enco
             continue
         problem = works(encoder)
         if problem is None:
-            log.info("encoding H.264 with %s (%s)", encoder.element, "hardware" if encoder.hardware else "software")
+            log.info(
+                "encoding H.264 with %s (%s)", encoder.element, "hardware" if encoder.hardware else "software"
+            )
             return encoder
         refused.append(f"{encoder.element}: {problem}")
     raise SinkError(

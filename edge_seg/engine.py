@@ -5,21 +5,23 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from edge_seg import slate
 from edge_seg.backgrounds import Background, open_background
+from edge_seg.budget import Controller, Plan, ladder
 from edge_seg.capture import Capture
 from edge_seg.config import Config
+from edge_seg.frame_queue import FrameQueue
 from edge_seg.model_worker import ModelWorker
+from edge_seg.pacing import Pacer
 from edge_seg.pipeline import Pipeline, Privacy
 from edge_seg.segmenter import Segmenter, open_segmenter
 from edge_seg.sinks import open_sink
 from edge_seg.sinks.base import OutputFormat, Sink
-from edge_seg.slot import LatestSlot
-from edge_seg.sources import make_source
+from edge_seg.sources import Source, make_source
 from edge_seg.timings import StageTimes
 from edge_seg.types import I420, Frame, Mask
 
@@ -31,8 +33,8 @@ TAKE_TIMEOUT_S = 0.1
 STOP_DEADLINE_S = 0.5
 """Each thread gets so long to end."""
 
-HAND_OVER_MARGIN_NS = 3_000_000
-"""Kept free between the planned hand-over of a frame and its deadline."""
+EXACT_DEPTH = 8
+"""Frames that may wait for their turn with mask_sync exact and the frames in between carried."""
 
 MISS_LOG_INTERVAL_NS = 60_000_000_000
 
@@ -40,6 +42,20 @@ DEFAULT_FPS = Fraction(30)
 
 SMALLEST_PX = 16
 """Frames with a shorter side are no pictures of anybody, and encoders refuse them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How it goes, since the start."""
+
+    frames_captured: int
+    frames_dropped: int
+    """Captured, but replaced by newer ones before the loop came to them."""
+    frames_out: int
+    misses: int
+    """Frames that left later than the budget allows."""
+    model_runs: int
+    plan: Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +72,34 @@ class _Stage:
 class Engine:
     """Everything that runs while the daemon runs. `run` once, in any thread."""
 
-    def __init__(self, config: Config, sinks: Sequence[Sink] | None = None) -> None:
-        """`sinks` replaces the outputs of the configuration."""
+    def __init__(
+        self,
+        config: Config,
+        *,
+        sinks: Sequence[Sink] | None = None,
+        build_source: Callable[[], Source] | None = None,
+        build_model: Callable[[tuple[int, int]], Segmenter] | None = None,
+    ) -> None:
+        """What is given by keyword replaces what the configuration says: the outputs, the source, the model for
+        pictures of a (width, height)."""
         self._config = config
         self.times = StageTimes()
-        self.frames_out = 0
-        self.misses = 0
-        self._slot: LatestSlot[Frame] = LatestSlot()
-        self._capture = Capture(lambda: make_source(config.source), self._slot, config.source.stale_ms)
         self.sinks = [open_sink(settings) for settings in config.outputs] if sinks is None else sinks
+        self.frames_out = 0
         self.shown_mask: Mask | None = None
         """The mask of the newest picture that left; None when that showed no person."""
+        self._carries_between = config.mask_sync == "exact" and config.exact_between == "carried"
+        self._queue: FrameQueue[Frame] = FrameQueue(EXACT_DEPTH if self._carries_between else 1)
+        self._capture = Capture(
+            build_source or (lambda: make_source(config.source)), self._queue, config.source.stale_ms
+        )
+        self._build_model = build_model or (lambda size: open_segmenter(config.model, size))
+        self._controller = Controller(
+            ladder(config.matte.quality, config.flow.block_px), round(config.latency.budget_ms * 1e6)
+        )
+        self._pacer = Pacer(round(config.latency.budget_ms * 1e6), self._controller)
         self._stage: _Stage | None = None
-        self._tail_ns = 0
+        self._since_submitted = 0
         self._next_miss_log_ns = 0
         self._shown_ns = 0
 
@@ -77,7 +108,7 @@ class Engine:
         self._capture.start()
         try:
             while not stop.is_set():
-                frame = self._slot.take(TAKE_TIMEOUT_S)
+                frame = self._queue.take(TAKE_TIMEOUT_S)
                 if self._capture.fatal is not None:
                     raise self._capture.fatal
                 if frame is None:
@@ -90,10 +121,16 @@ class Engine:
         finally:
             self._close()
 
-    @property
-    def frames_dropped(self) -> int:
-        """Frames that were captured but replaced by a newer one before the loop came to them."""
-        return self._slot.dropped
+    def status(self) -> Status:
+        """How it goes. From any thread."""
+        return Status(
+            frames_captured=self._capture.frames,
+            frames_dropped=self._queue.dropped,
+            frames_out=self.frames_out,
+            misses=self._pacer.misses,
+            model_runs=self._stage.worker.runs if self._stage else 0,
+            plan=self._controller.plan,
+        )
 
     def _adapt(self, frame: Frame) -> bool:
         """Makes everything fit the format of the frame. Returns whether it did not already."""
@@ -129,15 +166,11 @@ class Engine:
 
     def _start_model(self, picture: I420) -> tuple[Pipeline, ModelWorker]:
         config, size = self._config, (picture.width, picture.height)
-
-        def build() -> Segmenter:
-            return open_segmenter(config.model, size)
-
-        segmenter = build()
+        segmenter = self._build_model(size)
         log.info(
-            "model %s on %s, %dx%d, %d threads", segmenter.name, segmenter.runtime_name, *segmenter.input_size,
-            config.model.threads,
-        )
+            "model %s on %s, %dx%d, %d threads",
+            segmenter.name, segmenter.runtime_name, *segmenter.input_size, config.model.threads,
+        )  # fmt: skip
         pipeline = Pipeline(
             segmenter.input_size,
             config.flow,
@@ -146,47 +179,61 @@ class Engine:
             Privacy(config.privacy.mode, config.privacy.max_mask_age_ms),
             self.times,
         )
-        worker = ModelWorker(segmenter, build, self.times)
+        worker = ModelWorker(segmenter, lambda: self._build_model(size), self.times)
         worker.start()
         return pipeline, worker
 
     def _show(self, frame: Frame) -> None:
-        """One frame, from the slot to the outputs."""
+        """One frame, from the queue to the outputs."""
         assert self._stage is not None
         worker, pipeline, out = self._stage.worker, self._stage.pipeline, self._stage.out
+        started_ns = time.monotonic_ns()
         small = pipeline.shrink(frame)
-        worker.submit(small, frame.seq, frame.captured_ns)
+        # With others waiting behind it, a frame that is to be shown in its turn is not worth a wait.
+        is_between = self._carries_between and len(self._queue) > 0
+        self._since_submitted += 1
+        if not is_between and self._since_submitted >= self._controller.plan.model_every:
+            worker.submit(small, frame.seq, frame.captured_ns)
+            self._since_submitted = 0
         pipeline.track(frame, small)
-        deadline_ns = None
-        if self._config.mask_sync == "budget":
-            budget_ns = round(self._config.latency.budget_ms * 1e6)
-            deadline_ns = frame.captured_ns + budget_ns - self._tail_ns - HAND_OVER_MARGIN_NS
-        with self.times.measure("wait"):
-            masks = worker.collect(frame.seq, deadline_ns)
+        wait_started_ns = time.monotonic_ns()
+        deadline_ns = (
+            None if self._config.mask_sync == "exact" else self._pacer.mask_deadline_ns(frame.captured_ns)
+        )
+        masks = worker.collect(frame.seq, deadline_ns)
+        tail_started_ns = time.monotonic_ns()
+        self.times.record("wait", tail_started_ns - wait_started_ns)
+        if worker.failing:
+            pipeline.reset()  # fail closed at once, not when the last mask has grown old
         for mask in masks:
             pipeline.observe(mask)
-        tail_started_ns = time.monotonic_ns()
         self.shown_mask = pipeline.render(frame, self._stage.background, out, tail_started_ns)
         with self.times.measure("push"):
             for sink in self.sinks:
                 sink.push(out, frame.captured_ns)
         now_ns = time.monotonic_ns()
-        # Follows a slower machine at once, a faster one slowly.
-        self._tail_ns = max(now_ns - tail_started_ns, self._tail_ns * 31 // 32)
-        self._count(now_ns, now_ns - frame.captured_ns)
+        work_ns = now_ns - tail_started_ns + wait_started_ns - started_ns
+        self._account(frame, tail_started_ns, work_ns, now_ns)
 
-    def _count(self, now_ns: int, latency_ns: int) -> None:
+    def _account(self, frame: Frame, tail_started_ns: int, work_ns: int, now_ns: int) -> None:
+        """Notes how it went, and plans the next frames by it."""
+        assert self._stage is not None
         self.frames_out += 1
         self._shown_ns = now_ns
-        self.times.record("latency", latency_ns)
-        if self._config.mask_sync == "budget" and latency_ns > self._config.latency.budget_ms * 1e6:
-            self.misses += 1
-            if now_ns >= self._next_miss_log_ns:
-                self._next_miss_log_ns = now_ns + MISS_LOG_INTERVAL_NS
-                log.warning(
-                    "a frame left %.1f ms after its capture, the budget is %g ms (%d of %d frames so far)",
-                    latency_ns / 1e6, self._config.latency.budget_ms, self.misses, self.frames_out,
-                )
+        self.times.record("latency", now_ns - frame.captured_ns)
+        if self.shown_mask is not None:
+            self.times.record("mask age", frame.captured_ns - self.shown_mask.observed_ns)
+        in_time, change = self._pacer.left(frame.captured_ns, tail_started_ns, work_ns, now_ns)
+        if change is not None:
+            log.info("%s: from now on %s", change.reason, change.plan)
+            self._stage.pipeline.spend(change.plan)
+        if not in_time and self._config.mask_sync == "budget" and now_ns >= self._next_miss_log_ns:
+            self._next_miss_log_ns = now_ns + MISS_LOG_INTERVAL_NS
+            log.warning(
+                "a frame left %.1f ms after its capture, the budget is %g ms (%d of %d frames so far)",
+                (now_ns - frame.captured_ns) / 1e6, self._config.latency.budget_ms, self._pacer.misses,
+                self.frames_out,
+            )  # fmt: skip
 
     def _show_slate(self) -> None:
         """While no frame comes: viewers stay, and see that the camera is gone."""

@@ -6,12 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from edge_seg.errors import ModelError
 from edge_seg.pyramid import Yuv444
-from edge_seg.segmenter import Segmenter
 from edge_seg.timings import StageTimes
-from edge_seg.types import Mask
+from edge_seg.types import F32, Mask
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +25,18 @@ Job = tuple[Yuv444, int, int]
 """The small picture, its frame's sequence number and capture time."""
 
 
+class MaskModel(Protocol):
+    """What the worker needs of a segmenter."""
+
+    def infer(self, small: Yuv444) -> F32:
+        """Probability of a person, float32 in [0, 1], of the shape of `small`. Raises ModelError."""
+
+
 class ModelWorker:
     """Runs the segmenter on the newest submitted picture and keeps its masks until they are collected."""
 
-    def __init__(self, segmenter: Segmenter, rebuild: Callable[[], Segmenter], times: StageTimes) -> None:
-        self._segmenter: Segmenter | None = segmenter
+    def __init__(self, segmenter: MaskModel, rebuild: Callable[[], MaskModel], times: StageTimes) -> None:
+        self._segmenter: MaskModel | None = segmenter
         self._rebuild = rebuild
         self._times = times
         self._condition = threading.Condition()
@@ -41,7 +48,9 @@ class ModelWorker:
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self.typical_ns = 0
         """How long one inference takes: a running mean. 0 before the first."""
-        self.failures = 0
+        self.failing = False
+        """Whether the newest inference failed."""
+        self.runs = 0
 
     def start(self) -> None:
         self._thread.start()
@@ -121,13 +130,15 @@ class ModelWorker:
             took_ns = time.monotonic_ns() - self._started_ns
             self.typical_ns = took_ns if self.typical_ns == 0 else (7 * self.typical_ns + took_ns) // 8
             self._times.record("model", took_ns)
+            self.failing = False
+            self.runs += 1
             self._running_seq = None
             self._masks = [*self._masks[1 - KEPT_MASKS :], mask]
             self._condition.notify_all()
 
     def _on_failure(self, error: ModelError) -> None:
         with self._condition:
-            self.failures += 1
+            self.failing = True
             self._running_seq = None
             self._condition.notify_all()
         log.error("the model failed, trying again in %g s: %s", RETRY_S, error)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from edge_seg import flow, matte, slate
 from edge_seg.backgrounds import Background
+from edge_seg.budget import Plan
 from edge_seg.composite import composite
 from edge_seg.flow import FlowSettings
 from edge_seg.fusion import Fusion, FusionSettings
@@ -50,6 +51,11 @@ class Pipeline:
         self._previous: Yuv444 | None = None
         self._current: Yuv444 | None = None
         self._flow: BlockFlow | None = None
+
+    def spend(self, plan: Plan) -> None:
+        """From the next frame on, works as the plan says."""
+        self._flow_settings = replace(self._flow_settings, block_px=plan.block_px)
+        self._matte_settings = replace(self._matte_settings, quality=plan.matte_quality)
 
     def reset(self) -> None:
         """Forgets all that was: what comes next has nothing to do with it."""
@@ -94,7 +100,9 @@ class Pipeline:
         """
         mask = self.target(now_ns)
         if mask is not None and mask.seq != frame.seq:
-            raise AssertionError(f"frame {frame.seq} was about to be blended with the mask of frame {mask.seq}")
+            raise AssertionError(
+                f"frame {frame.seq} was about to be blended with the mask of frame {mask.seq}"
+            )
         if mask is None and self._privacy.mode == "open":
             _copy(frame.picture, out)
             return None

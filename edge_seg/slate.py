@@ -20,4 +20,4 @@ def draw(out: I420, text: str) -> None:
         scale *= 0.9 * out.width / width
         (width, height), _ = cv2.getTextSize(text, font, scale, thickness)
     origin = ((out.width - width) // 2, (out.height + height) // 2)
-    cv2.putText(out.y, text, origin, font, scale, TEXT_LUMA, thickness, cv2.LINE_AA)
+    cv2.putText(out.y, text, origin, font, scale, (TEXT_LUMA,), thickness, cv2.LINE_AA)

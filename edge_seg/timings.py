@@ -42,7 +42,9 @@ class StageTimes:
 
     def percentiles_ms(self, *percents: float) -> Mapping[str, tuple[float, ...]]:
         """Stage -> its percentiles (0 to 100) in milliseconds, in the order the stages first ran."""
-        return {stage: percentiles_ms(list(samples), *percents) for stage, samples in list(self._samples.items())}
+        return {
+            stage: percentiles_ms(list(samples), *percents) for stage, samples in list(self._samples.items())
+        }
 
     def samples_ns(self, stage: str) -> list[int]:
         """The kept samples of one stage, oldest first."""

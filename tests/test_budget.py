@@ -31,7 +31,11 @@ class Run:
 
 
 def simulate(
-    controller: Controller, slowness: Callable[[float], float], seconds: float, jitter: float = 0.1, seed: int = 0
+    controller: Controller,
+    slowness: Callable[[float], float],
+    seconds: float,
+    jitter: float = 0.1,
+    seed: int = 0,
 ) -> Run:
     random = np.random.default_rng(seed)
     run = Run()

@@ -8,7 +8,7 @@ import pytest
 from edge_seg import capture as capture_module
 from edge_seg.capture import Capture
 from edge_seg.errors import ConfigError, SourceLost
-from edge_seg.slot import LatestSlot
+from edge_seg.frame_queue import FrameQueue
 from edge_seg.sources.base import SourceFormat
 from edge_seg.types import I420, Frame, Matrix
 
@@ -22,7 +22,9 @@ class ScriptedSource:
     live = True
     format = SourceFormat(16, 16, Fraction(30), Matrix.BT709)
 
-    def __init__(self, frames: int, end: Callable[[], None], opens: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, frames: int, end: Callable[[], None], opens: Callable[[], None] = lambda: None
+    ) -> None:
         self._frames, self._end, self._opens = frames, end, opens
         self._seq = 0
         self.closed = False
@@ -54,8 +56,8 @@ def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capture_module, "FIRST_RETRY_S", 0.01)
 
 
-class Recorder(LatestSlot[Frame]):
-    """A slot that remembers everything put into it, and says when `wanted` frames have come."""
+class Recorder(FrameQueue[Frame]):
+    """A queue that remembers everything put into it, and says when `wanted` frames have come."""
 
     def __init__(self, wanted: int) -> None:
         super().__init__()
@@ -97,7 +99,7 @@ def test_a_first_open_that_no_retry_will_mend_is_fatal() -> None:
     def refuse() -> None:
         raise ConfigError("no such file")
 
-    capture = Capture(lambda: ScriptedSource(0, stall, refuse), LatestSlot(), 1000)
+    capture = Capture(lambda: ScriptedSource(0, stall, refuse), FrameQueue(), 1000)
     capture.start()
     capture._thread.join(10)
     assert str(capture.fatal) == "no such file"

@@ -36,7 +36,9 @@ def test_defaults_fill_what_is_not_said(tmp_path: Path) -> None:
 
 
 def test_what_check_prints_is_a_configuration_that_means_the_same(tmp_path: Path) -> None:
-    config = load(tmp_path, "source: {type: synthetic, motion: walk}\nmodel: auto\nlatency: {budget_ms: 25}\n")
+    config = load(
+        tmp_path, "source: {type: synthetic, motion: walk}\nmodel: auto\nlatency: {budget_ms: 25}\n"
+    )
     assert load(tmp_path, config_file.dump(config)) == config
 
 
@@ -55,11 +57,17 @@ def test_all_errors_come_at_once_each_with_its_line_and_key(tmp_path: Path) -> N
         "    port: 99999\n"
         "    adress: 127.0.0.1\n",
     )
-    assert any(line.startswith("3: source.motion: got \"swya\" (did you mean sway?), allowed: ") for line in found)
+    assert any(
+        line.startswith('3: source.motion: got "swya" (did you mean sway?), allowed: ') for line in found
+    )
     assert any(line.startswith('5: latency.budget_ms: got "soon", allowed: a valid number') for line in found)
-    assert any(line.startswith("6: backgrund: unknown key (did you mean background?), allowed: ") for line in found)
+    assert any(
+        line.startswith("6: backgrund: unknown key (did you mean background?), allowed: ") for line in found
+    )
     assert "10: outputs[0].port: got 99999, allowed: less than or equal to 65535" in found
-    assert any(line.startswith("11: outputs[0].adress: unknown key (did you mean address?)") for line in found)
+    assert any(
+        line.startswith("11: outputs[0].adress: unknown key (did you mean address?)") for line in found
+    )
     assert len(found) == 5
 
 
@@ -75,15 +83,24 @@ def test_all_errors_come_at_once_each_with_its_line_and_key(tmp_path: Path) -> N
         ("source: {type: synthetic}\noutputs: []\n", "2: outputs: got [], allowed: "),
         ("source: {type: synthetic, fps: yes}\n", "1: source.fps: got true, allowed: a valid number"),
         ("source: {type: synthetic, width: 640.5}\n", "1: source.width: got 640.5, allowed: a valid integer"),
-        ("source: {type: synthetic, width: 0}\n", "1: source.width: got 0, allowed: greater than or equal to 64"),
+        (
+            "source: {type: synthetic, width: 0}\n",
+            "1: source.width: got 0, allowed: greater than or equal to 64",
+        ),
         ("a: b: c\n", "1: not valid YAML: "),
         ("source:\n  type: [synthetic\nlatency: {}\n", "3: not valid YAML: "),
         ("- source\n", '1: expected keys such as `source:`, got ["source"]'),
         ("just words\n", "1: expected keys such as `source:`"),
         ("", "1: source: is missing"),
-        ("source: {type: synthetic}\nsource: {type: synthetic}\n", "2: source: stands twice, first in line 1"),
+        (
+            "source: {type: synthetic}\nsource: {type: synthetic}\n",
+            "2: source: stands twice, first in line 1",
+        ),
         ("source: !!python/object:os.system {}\n", "1: not valid YAML: "),
-        ("source: {type: synthetic}\nlatency: {budget_ms: .nan}\n", "2: latency.budget_ms: got NaN, allowed: a finite"),
+        (
+            "source: {type: synthetic}\nlatency: {budget_ms: .nan}\n",
+            "2: latency.budget_ms: got NaN, allowed: a finite",
+        ),
     ],
 )
 def test_each_kind_of_error_says_what_is_right(tmp_path: Path, text: str, expected: str) -> None:
@@ -140,7 +157,9 @@ def test_the_configurations_that_come_with_the_project_are_valid(file: Path) -> 
 
 def test_the_reference_configuration_names_every_key_with_its_default(tmp_path: Path) -> None:
     reference = yaml.safe_load(Path("config/edge-seg.yaml").read_text())
-    effective = yaml.safe_load(config_file.dump(load(tmp_path, yaml.safe_dump({"source": reference["source"]}))))
+    effective = yaml.safe_load(
+        config_file.dump(load(tmp_path, yaml.safe_dump({"source": reference["source"]})))
+    )
     assert set(reference) == set(effective)
     for section in set(reference) - {"source", "outputs"}:
         assert reference[section] == effective[section], section

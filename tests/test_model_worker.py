@@ -7,7 +7,7 @@ import pytest
 
 from edge_seg import model_worker
 from edge_seg.errors import ModelError
-from edge_seg.model_worker import ModelWorker
+from edge_seg.model_worker import MaskModel, ModelWorker
 from edge_seg.pyramid import Yuv444
 from edge_seg.timings import StageTimes
 from edge_seg.types import F32, Matrix
@@ -34,8 +34,8 @@ def never() -> GatedSegmenter:
     raise AssertionError("not to be rebuilt")
 
 
-def worker_of(segmenter: object, rebuild: Callable[[], object] = never) -> ModelWorker:
-    worker = ModelWorker(segmenter, rebuild, StageTimes())  # type: ignore[arg-type]
+def worker_of(segmenter: MaskModel, rebuild: Callable[[], MaskModel] = never) -> ModelWorker:
+    worker = ModelWorker(segmenter, rebuild, StageTimes())
     worker.start()
     return worker
 
@@ -94,9 +94,11 @@ def test_a_model_that_fails_is_built_anew(monkeypatch: pytest.MonkeyPatch) -> No
     worker = worker_of(Broken(), lambda: healthy)
     worker.submit(SMALL, 1, 0)
     assert worker.collect(1, None) == []
+    assert worker.failing
     worker.submit(SMALL, 2, 0)
     assert [mask.seq for mask in worker.collect(2, None)] == [2]
-    assert worker.failures == 1
+    assert worker.runs == 1
+    assert not worker.failing
     assert worker.stop(5)
 
 

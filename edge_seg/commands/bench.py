@@ -30,11 +30,18 @@ def register(commands: Subparsers) -> None:
     parser.add_argument("--size", metavar="WxH", type=_size, default=(1280, 720), help="default: 1280x720")
     parser.add_argument("--frames", metavar="N", type=_count, default=300, help="default: 300")
     parser.add_argument(
-        "--threads", metavar="N", type=_count, default=1,
+        "--threads",
+        metavar="N",
+        type=_count,
+        default=1,
         help="threads of the model (default: 1, so that it compares with the other stages)",
     )
-    parser.add_argument("--clip", metavar="VIDEO", type=Path, default=CLIP, help="default: the clip of the demo")
-    parser.add_argument("--config", metavar="CONFIG", type=Path, help="take the stages' settings from this file")
+    parser.add_argument(
+        "--clip", metavar="VIDEO", type=Path, default=CLIP, help="default: the clip of the demo"
+    )
+    parser.add_argument(
+        "--config", metavar="CONFIG", type=Path, help="take the stages' settings from this file"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(handler=handle)
 
@@ -67,7 +74,9 @@ def handle(arguments: argparse.Namespace) -> int:
         print(json.dumps(result))
         return EXIT_OK
     model = result["model"]
-    print(f"{result['size']}, model {model['name']} on {result['runtime']}, {arguments.threads} thread(s); ms a frame")
+    print(
+        f"{result['size']}, model {model['name']} on {result['runtime']}, {arguments.threads} thread(s); ms a frame"
+    )
     print(f"{'':22}{'p50':>9}{'p99':>9}")
     rows = {
         **result["stages"],

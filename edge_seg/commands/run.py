@@ -25,7 +25,11 @@ def register(commands: Subparsers) -> None:
     )
     parser.add_argument("config", metavar="CONFIG", type=Path, help="the YAML file")
     parser.add_argument(
-        "--seconds", metavar="N", type=float, default=0, help="stop by itself after N seconds (default: never)"
+        "--seconds",
+        metavar="N",
+        type=float,
+        default=0,
+        help="stop by itself after N seconds (default: never)",
     )
     parser.set_defaults(handler=handle)
 
@@ -44,9 +48,13 @@ def handle(arguments: argparse.Namespace) -> int:
         timer.start()
     engine = Engine(config)
     engine.run(stop)
+    status = engine.status()
     log.info(
         "stopped after %d frames (%d replaced by newer ones before their turn, %d past the budget); "
         "p50/p99 in ms: %s",
-        engine.frames_out, engine.frames_dropped, engine.misses, engine.times.summary(),
+        status.frames_out,
+        status.frames_dropped,
+        status.misses,
+        engine.times.summary(),
     )
     return EXIT_OK

@@ -74,7 +74,7 @@ def handle(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{out}: there is no folder {out.parent}")
     stop = threading.Event()
     sink = _Snapshot(stop)
-    sink.engine = Engine(config, [sink])
+    sink.engine = Engine(config, sinks=[sink])
     timer = threading.Timer(arguments.timeout, stop.set)
     timer.daemon = True
     timer.start()

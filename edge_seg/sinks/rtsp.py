@@ -210,8 +210,10 @@ def _why_not_bound(address: str, port: int) -> str:
         if error.errno == errno.EADDRINUSE:
             return f"{where}: the port is in use; stop what uses it (`ss -ltnp`) or set another outputs.port"
         if error.errno == errno.EACCES:
-            return f"{where}: ports below 1024 need rights this user has not; set outputs.port to 1024 or more"
+            return (
+                f"{where}: ports below 1024 need rights this user has not; set outputs.port to 1024 or more"
+            )
         if error.errno == errno.EADDRNOTAVAIL:
-            return f"{where}: no interface of this machine has that address; set outputs.address to one that `ip addr` lists"
+            return f"{where}: no interface has that address; set outputs.address to one that `ip addr` lists"
         return f"{where}: {error.strerror or error}"
     return f"{where}: GStreamer's RTSP server refused it without a reason"

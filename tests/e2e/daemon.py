@@ -30,7 +30,9 @@ class Daemon:
 
     def __enter__(self) -> Daemon:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "edge_seg", "run", str(self.config_file)], stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "edge_seg", "run", str(self.config_file)],
+            stderr=subprocess.PIPE,
+            text=True,
         )
         self._reader = threading.Thread(target=self._read_log)
         self._reader.start()
@@ -38,7 +40,9 @@ class Daemon:
         self.url = line[1]
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
