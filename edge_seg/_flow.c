@@ -13,9 +13,11 @@
 
 #define WINDOW 8
 #define PAIRS (WINDOW / 2)
+#define AREA (WINDOW * WINDOW)
 #define BORDER 18     /* replicated pixels around each level: how far out of the picture a window may lie */
 #define MAX_LEVELS 4
 #define SIDE_MIN 16   /* a level smaller than this carries no information for 8x8 windows */
+#define STILL AREA    /* a sum of differences (one code value a pixel) below which nothing better is looked for */
 #define Q 16          /* vectors are in 1/16 pixel after the sub-pixel step */
 
 typedef struct {
@@ -35,11 +37,12 @@ typedef struct {
 
 typedef struct {
     int block, levels, search, penalty;
-    const Stage *finest;
+    int rows, cols;                  /* of the block grid that is asked for */
+    const Vector *hint;              /* the flow of the frame before, in 1/16 pixel, or NULL */
+    const unsigned char *active;     /* where precision is wanted, or NULL for everywhere */
 } Settings;
 
 static inline int clamp(int v, int lo, int hi) { return v < lo ? lo : v > hi ? hi : v; }
-static inline int absolute(int v) { return abs(v); }
 
 /* --- pyramid ------------------------------------------------------------------------------------------------ */
 
@@ -116,7 +119,7 @@ static inline int sad(const unsigned char *restrict a, const unsigned char *rest
     int sum = 0;
     for (int r = 0; r < PAIRS; r++) {
         for (int i = 0; i < 2 * WINDOW; i++)
-            sum += absolute((int)a[i] - (int)b[i]);
+            sum += abs((int)a[i] - (int)b[i]);
         a += 2 * stride, b += 2 * stride;
     }
     return sum;
@@ -145,6 +148,8 @@ static inline void search_begin(Search *s, const Level *previous, const Level *c
 static inline void search_try(Search *s, int dx, int dy, int extra)
 {
     dx = clamp(dx, s->x_lo, s->x_hi), dy = clamp(dy, s->y_lo, s->y_hi);
+    if (dx == s->best.x && dy == s->best.y && s->cost != INT32_MAX)
+        return;
     int cost = sad(s->patch, window_at(s->previous, s->x + dx, s->y + dy), s->previous->stride) + extra;
     if (cost < s->cost) {
         s->cost = cost;
@@ -160,14 +165,14 @@ static void match_top(Stage *stage, const Level *previous, const Level *current,
             Search s;
             search_begin(&s, previous, current, bx * stage->step - margin, by * stage->step - margin);
             search_try(&s, 0, 0, 0);
-            for (int dy = -r; dy <= r; dy++)
+            for (int dy = s.cost <= STILL ? r + 1 : -r; dy <= r; dy++)
                 for (int dx = -r; dx <= r; dx++)
-                    search_try(&s, dx, dy, settings->penalty * (absolute(dx) + absolute(dy)));
+                    search_try(&s, dx, dy, settings->penalty * (abs(dx) + abs(dy)));
             stage->vectors[by * stage->cols + bx] = s.best;
         }
 }
 
-/* The two blocks of the coarser stage whose centres enclose the centre of block b along one axis. */
+/* The two blocks of the coarser grid whose centres enclose the centre of block b along one axis. */
 static inline void parents(int b, int step, int scale, int parent_step, int count, int *near, int *far)
 {
     int centre2 = (2 * b + 1) * step, size2 = 2 * parent_step * scale;   /* doubled, to stay whole */
@@ -177,77 +182,81 @@ static inline void parents(int b, int step, int scale, int parent_step, int coun
     *far = clamp(f, 0, count - 1);
 }
 
-/* The previous flow's vector at the centre of a block, in whole pixels of the stage's level. */
-static inline Vector hint_at(const Vector *hint, const Settings *settings, const Stage *stage, int bx, int by)
+/* The block of the asked grid at the centre of a block of a stage. */
+static inline int asked_index(const Settings *settings, const Stage *stage, int bx, int by)
 {
-    const Stage *finest = settings->finest;
-    int hx = clamp(((2 * bx + 1) * stage->step << stage->level) / (2 * finest->step), 0, finest->cols - 1);
-    int hy = clamp(((2 * by + 1) * stage->step << stage->level) / (2 * finest->step), 0, finest->rows - 1);
-    Vector v = hint[hy * finest->cols + hx];
-    int shift = 4 + stage->level, half = 1 << (shift - 1);
-    v.x = (int16_t)((v.x + half) >> shift), v.y = (int16_t)((v.y + half) >> shift);
-    return v;
+    int x = ((2 * bx + 1) * stage->step << stage->level) / (2 * settings->block);
+    int y = ((2 * by + 1) * stage->step << stage->level) / (2 * settings->block);
+    return clamp(y, 0, settings->rows - 1) * settings->cols + clamp(x, 0, settings->cols - 1);
 }
 
 static void match_refine(Stage *stage, const Stage *coarse, const Level *previous, const Level *current,
-                         const Vector *hint, const Settings *settings)
+                         const Settings *settings)
 {
-    int margin = (WINDOW - stage->step) / 2;
-    int scale = 1 << (coarse->level - stage->level);
+    int margin = (WINDOW - stage->step) / 2, penalty = settings->penalty;
+    int shift = 4 + stage->level, half = 1 << (shift - 1);
     for (int by = 0; by < stage->rows; by++)
         for (int bx = 0; bx < stage->cols; bx++) {
-            int index = by * stage->cols + bx, ys[2], xs[2];
-            parents(by, stage->step, scale, coarse->step, coarse->rows, &ys[0], &ys[1]);
-            parents(bx, stage->step, scale, coarse->step, coarse->cols, &xs[0], &xs[1]);
             Search s;
             search_begin(&s, previous, current, bx * stage->step - margin, by * stage->step - margin);
             search_try(&s, 0, 0, 0);
-            for (int i = 0; i < 4; i++) {
-                Vector p = coarse->vectors[ys[i >> 1] * coarse->cols + xs[i & 1]];
-                search_try(&s, p.x * scale, p.y * scale, settings->penalty);
+            if (s.cost > STILL) {
+                int ys[2], xs[2], asked = asked_index(settings, stage, bx, by);
+                parents(by, stage->step, 2, coarse->step, coarse->rows, &ys[0], &ys[1]);
+                parents(bx, stage->step, 2, coarse->step, coarse->cols, &xs[0], &xs[1]);
+                for (int i = 0; i < 4; i++) {
+                    Vector p = coarse->vectors[ys[i >> 1] * coarse->cols + xs[i & 1]];
+                    search_try(&s, 2 * p.x, 2 * p.y, penalty);
+                }
+                if (settings->hint) {
+                    Vector h = settings->hint[asked];
+                    search_try(&s, (h.x + half) >> shift, (h.y + half) >> shift, penalty);
+                }
+                Vector c = s.best;
+                if (stage->level > 0 || !settings->active || settings->active[asked])
+                    for (int dy = -1; dy <= 1; dy++)
+                        for (int dx = -1; dx <= 1; dx++)
+                            if (dx || dy)
+                                search_try(&s, c.x + dx, c.y + dy, 2 * penalty);
             }
-            if (hint) {
-                Vector h = hint_at(hint, settings, stage, bx, by);
-                search_try(&s, h.x, h.y, settings->penalty);
-            }
-            Vector c = s.best;
-            if (scale > 1)
-                for (int dy = -1; dy <= 1; dy++)
-                    for (int dx = -1; dx <= 1; dx++)
-                        if (dx || dy)
-                            search_try(&s, c.x + dx, c.y + dy, 2 * settings->penalty);
-            stage->vectors[index] = s.best;
+            stage->vectors[by * stage->cols + bx] = s.best;
         }
 }
 
-/* --- sub-pixel step, median, residual -------------------------------------------------------------------------- */
+/* --- sub-pixel step, residual, division -------------------------------------------------------------------------- */
 
 static inline int64_t floor_div(int64_t a, int64_t b) /* b > 0 */
 {
     return a >= 0 ? a / b : -((-a + b - 1) / b);
 }
 
+typedef struct {
+    Vector vector;   /* 1/16 pixel */
+    float residual, texture;
+} Found;
+
 /* The structure tensor of a window and its product with the temporal difference, in doubled gradients. */
 typedef struct { int32_t xx, xy, yy, xt, yt; } Moments;
 
 static inline Moments moments(const unsigned char *restrict p, const unsigned char *restrict c, Py_ssize_t stride)
 {
-    Moments m = {0, 0, 0, 0, 0};
+    int16_t gx[AREA], gy[AREA], gt[AREA];
     for (int r = 0; r < PAIRS; r++) {
-        int16_t gx[2 * WINDOW], gy[2 * WINDOW], gt[2 * WINDOW];
         for (int i = 0; i < 2 * WINDOW; i++) {
-            gx[i] = (int16_t)(p[i + 2] - p[i - 2]);
-            gy[i] = (int16_t)(p[i + stride] - p[i - stride]);
-            gt[i] = (int16_t)(p[i] - c[i]);
-        }
-        for (int i = 0; i < 2 * WINDOW; i++) {
-            m.xx += gx[i] * gx[i];
-            m.xy += gx[i] * gy[i];
-            m.yy += gy[i] * gy[i];
-            m.xt += gx[i] * gt[i];
-            m.yt += gy[i] * gt[i];
+            gx[2 * WINDOW * r + i] = (int16_t)(p[i + 2] - p[i - 2]);
+            gy[2 * WINDOW * r + i] = (int16_t)(p[i + stride] - p[i - stride]);
+            gt[2 * WINDOW * r + i] = (int16_t)(p[i] - c[i]);
         }
         p += 2 * stride, c += 2 * stride;
+    }
+    /* One loop over the whole window: a shorter one is unrolled before GCC gets to vectorise it. */
+    Moments m = {0, 0, 0, 0, 0};
+    for (int i = 0; i < AREA; i++) {
+        m.xx += gx[i] * gx[i];
+        m.xy += gx[i] * gy[i];
+        m.yy += gy[i] * gy[i];
+        m.xt += gx[i] * gt[i];
+        m.yt += gy[i] * gt[i];
     }
     return m;
 }
@@ -256,7 +265,7 @@ static inline Moments moments(const unsigned char *restrict p, const unsigned ch
 #define STEP_MAX (Q * 3 / 4)
 
 /* One Gauss-Newton step of Lucas and Kanade from a whole-pixel vector, in 1/16 pixel. */
-static void subpixel(const Stage *stage, const Level *previous, const Level *current, Vector *out, float *texture)
+static void subpixel(const Stage *stage, const Level *previous, const Level *current, Found *out)
 {
     int margin = (WINDOW - stage->step) / 2;
     for (int by = 0; by < stage->rows; by++)
@@ -268,106 +277,133 @@ static void subpixel(const Stage *stage, const Level *previous, const Level *cur
             int64_t det = xx * yy - xy * xy;   /* positive: FLAT makes the matrix positive definite */
             int64_t nx = xy * m.yt - yy * m.xt, ny = xy * m.xt - xx * m.yt;
             int sx = (int)floor_div(4 * Q * nx + det, 2 * det), sy = (int)floor_div(4 * Q * ny + det, 2 * det);
-            out[index].x = (int16_t)(v.x * Q + clamp(sx, -STEP_MAX, STEP_MAX));
-            out[index].y = (int16_t)(v.y * Q + clamp(sy, -STEP_MAX, STEP_MAX));
+            out[index].vector.x = (int16_t)(v.x * Q + clamp(sx, -STEP_MAX, STEP_MAX));
+            out[index].vector.y = (int16_t)(v.y * Q + clamp(sy, -STEP_MAX, STEP_MAX));
             /* The smaller eigenvalue of the mean structure tensor, in squared code values per pixel. */
             float a = (float)m.xx, b = (float)m.xy, c = (float)m.yy;
             float smaller = 0.5f * (a + c - sqrtf((a - c) * (a - c) + 4.0f * b * b));
-            texture[index] = smaller > 0.0f ? smaller / (4.0f * WINDOW * WINDOW) : 0.0f;
+            out[index].texture = smaller > 0.0f ? smaller / (4.0f * WINDOW * WINDOW) : 0.0f;
         }
 }
 
-static inline int16_t median9(const int16_t *v)
-{
-    int16_t s[9];
-    memcpy(s, v, sizeof s);
-#define SORT(i, j) do { int16_t lo = s[i] < s[j] ? s[i] : s[j], hi = s[i] < s[j] ? s[j] : s[i]; s[i] = lo; s[j] = hi; } while (0)
-    SORT(1, 2); SORT(4, 5); SORT(7, 8); SORT(0, 1); SORT(3, 4); SORT(6, 7); SORT(1, 2); SORT(4, 5); SORT(7, 8);
-    SORT(0, 3); SORT(5, 8); SORT(4, 7); SORT(3, 6); SORT(1, 4); SORT(2, 5); SORT(4, 7); SORT(4, 2); SORT(6, 4); SORT(4, 2);
-#undef SORT
-    return s[4];
-}
-
-static void median3x3(const Vector *in, Vector *out, int rows, int cols)
-{
-    for (int y = 0; y < rows; y++)
-        for (int x = 0; x < cols; x++) {
-            int16_t vx[9], vy[9];
-            for (int k = 0; k < 9; k++) {
-                Vector v = in[clamp(y + k / 3 - 1, 0, rows - 1) * cols + clamp(x + k % 3 - 1, 0, cols - 1)];
-                vx[k] = v.x, vy[k] = v.y;
-            }
-            out[y * cols + x].x = median9(vx), out[y * cols + x].y = median9(vy);
-        }
-}
-
-/* Sum of absolute differences at a vector in 1/16 pixel, bilinear. */
+/* Sum of absolute differences over an 8 x 2n window at a vector in 1/16 pixel, bilinear. Pixels outside `mask`
+ * do not count. */
 static inline int sad_bilinear(const unsigned char *restrict c, const unsigned char *restrict p, Py_ssize_t stride,
-                               int fx, int fy)
+                               int fx, int fy, int pairs, const unsigned char *restrict mask)
 {
     unsigned short w00 = (unsigned short)((Q - fx) * (Q - fy)), w01 = (unsigned short)(fx * (Q - fy));
     unsigned short w10 = (unsigned short)((Q - fx) * fy), w11 = (unsigned short)(fx * fy);
-    int sum = 0;
-    for (int r = 0; r < PAIRS; r++) {
-        unsigned char value[2 * WINDOW];
-        for (int i = 0; i < 2 * WINDOW; i++)
-            value[i] = (unsigned char)((unsigned short)(w00 * p[i] + w01 * p[i + 2] + w10 * p[i + stride] +
-                                                        w11 * p[i + stride + 2] + 128) >> 8);
-        for (int i = 0; i < 2 * WINDOW; i++)
-            sum += absolute((int)value[i] - (int)c[i]);
+    unsigned char value[AREA], patch[AREA];
+    for (int r = 0; r < pairs; r++) {
+        for (int i = 0; i < 2 * WINDOW; i++) {
+            unsigned short v = (unsigned short)(w00 * p[i] + w01 * p[i + 2] + w10 * p[i + stride] + w11 * p[i + stride + 2] + 128);
+            value[2 * WINDOW * r + i] = (unsigned char)(v >> 8) & mask[i];
+            patch[2 * WINDOW * r + i] = c[i] & mask[i];
+        }
         p += 2 * stride, c += 2 * stride;
     }
+    int sum = 0;
+    for (int i = 0; i < 2 * WINDOW * pairs; i++)
+        sum += abs((int)value[i] - (int)patch[i]);
     return sum;
+}
+
+static inline int sad_at(const Search *s, int qx, int qy, int top, int pairs, const unsigned char *mask)
+{
+    int dx = (int)floor_div(qx, Q), dy = (int)floor_div(qy, Q);
+    Py_ssize_t stride = s->previous->stride;
+    return sad_bilinear(s->patch + top * stride, window_at(s->previous, s->x + dx, s->y + dy + top), stride, qx - Q * dx,
+                        qy - Q * dy, pairs, mask);
+}
+
+static const unsigned char whole[2 * WINDOW] = {255, 255, 255, 255, 255, 255, 255, 255,
+                                                255, 255, 255, 255, 255, 255, 255, 255};
+static const unsigned char middle[2 * WINDOW] = {0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0};
+
+static void measure(const Stage *stage, const Level *previous, const Level *current, Found *found)
+{
+    int margin = (WINDOW - stage->step) / 2;
+    for (int by = 0; by < stage->rows; by++)
+        for (int bx = 0; bx < stage->cols; bx++) {
+            Found *f = &found[by * stage->cols + bx];
+            Search s;
+            search_begin(&s, previous, current, bx * stage->step - margin, by * stage->step - margin);
+            f->vector.x = (int16_t)clamp(f->vector.x, Q * s.x_lo, Q * s.x_hi);
+            f->vector.y = (int16_t)clamp(f->vector.y, Q * s.y_lo, Q * s.y_hi);
+            f->residual = (float)sad_at(&s, f->vector.x, f->vector.y, 0, PAIRS, whole) / AREA;
+        }
 }
 
 #define RESIDUAL_SCALE 8.0f   /* code values at which a match is half believed */
 #define TEXTURE_SCALE 4.0f    /* squared code values a pixel: gradients of 2 in the weaker direction */
 
-static void finish(const Stage *stage, const Level *previous, const Level *current, const Vector *q,
-                   const float *texture, Plane *vectors, Plane *residual, Plane *confidence)
+static inline float confidence_of(const Found *f)
 {
-    int margin = (WINDOW - stage->step) / 2;
-    for (int by = 0; by < stage->rows; by++) {
+    float moved = (float)(abs(f->vector.x) > abs(f->vector.y) ? abs(f->vector.x) : abs(f->vector.y)) / Q;
+    float trust = f->texture / (f->texture + TEXTURE_SCALE), miss = f->residual / RESIDUAL_SCALE;
+    return (1.0f - (1.0f - trust) * (moved < 1.0f ? moved : 1.0f)) / (1.0f + miss * miss);
+}
+
+#define APART (Q / 2)   /* vectors that differ by no more than this need no choice between them */
+
+/* What a block of half the size takes: the nearest of the four enclosing vectors, or, where they differ, the one
+ * under which the 4x4 pixels around it match best. Small windows would not do for a search, but choose well
+ * between few good vectors, and so the motion boundary is found to 2 pixels. */
+static inline Found divide(const Stage *stage, const Found *found, const Level *previous, const Level *current, int bx, int by)
+{
+    int ys[2], xs[2], differ = 0;
+    parents(by, 2, 1, stage->step, stage->rows, &ys[0], &ys[1]);
+    parents(bx, 2, 1, stage->step, stage->cols, &xs[0], &xs[1]);
+    const Found *near[4];
+    for (int i = 0; i < 4; i++) {
+        near[i] = &found[ys[i >> 1] * stage->cols + xs[i & 1]];
+        int dx = abs(near[i]->vector.x - near[0]->vector.x), dy = abs(near[i]->vector.y - near[0]->vector.y);
+        differ |= dx > APART || dy > APART;
+    }
+    Found best = *near[0];
+    if (!differ)
+        return best;
+    Search s;
+    search_begin(&s, previous, current, 2 * bx - 3, 2 * by - 3);
+    int least = INT32_MAX;
+    for (int i = 0; i < 4; i++) {
+        int x = clamp(near[i]->vector.x, Q * s.x_lo, Q * s.x_hi), y = clamp(near[i]->vector.y, Q * s.y_lo, Q * s.y_hi);
+        if (least != INT32_MAX && x == best.vector.x && y == best.vector.y)
+            continue;
+        int sum = sad_at(&s, x, y, 2, 2, middle);
+        if (sum < least) {
+            least = sum;
+            best.vector.x = (int16_t)x, best.vector.y = (int16_t)y;
+            best.residual = (float)sum / 16.0f;
+            best.texture = near[i]->texture;
+        }
+    }
+    return best;
+}
+
+static void finish(const Stage *stage, const Level *previous, const Level *current, const Found *found,
+                   const Settings *settings, Plane *vectors, Plane *residual, Plane *confidence)
+{
+    for (int by = 0; by < settings->rows; by++) {
         float *v = (float *)(vectors->data + by * vectors->stride);
         float *r = (float *)(residual->data + by * residual->stride);
         float *k = (float *)(confidence->data + by * confidence->stride);
-        for (int bx = 0; bx < stage->cols; bx++) {
-            Search s;
-            search_begin(&s, previous, current, bx * stage->step - margin, by * stage->step - margin);
-            Vector qv = q[by * stage->cols + bx];
-            int qx = clamp(qv.x, Q * s.x_lo, Q * s.x_hi), qy = clamp(qv.y, Q * s.y_lo, Q * s.y_hi);
-            int dx = (int)floor_div(qx, Q), dy = (int)floor_div(qy, Q);
-            int sum = sad_bilinear(s.patch, window_at(previous, s.x + dx, s.y + dy), previous->stride, qx - Q * dx,
-                                   qy - Q * dy);
-            float moved = (float)(absolute(qx) > absolute(qy) ? absolute(qx) : absolute(qy)) / Q;
-            float t = texture[by * stage->cols + bx], trust = t / (t + TEXTURE_SCALE);
-            v[2 * bx] = (float)qx / Q, v[2 * bx + 1] = (float)qy / Q;
-            r[bx] = (float)sum / (WINDOW * WINDOW);
-            float miss = r[bx] / RESIDUAL_SCALE;
-            k[bx] = (1.0f - (1.0f - trust) * (moved < 1.0f ? moved : 1.0f)) / (1.0f + miss * miss);
+        for (int bx = 0; bx < settings->cols; bx++) {
+            Found f;
+            if (settings->block == stage->step)
+                f = found[by * stage->cols + bx];
+            else if (!settings->active || settings->active[by * settings->cols + bx])
+                f = divide(stage, found, previous, current, bx, by);
+            else
+                f = found[(by >> 1) * stage->cols + (bx >> 1)];
+            v[2 * bx] = (float)f.vector.x / Q, v[2 * bx + 1] = (float)f.vector.y / Q;
+            r[bx] = f.residual;
+            k[bx] = confidence_of(&f);
         }
     }
 }
 
 /* --- the call --------------------------------------------------------------------------------------------------- */
-
-#define MAX_STAGES (MAX_LEVELS + 1)
-
-static int stage_plan(Stage *stages, const Level *levels, int count, int block)
-{
-    int n = 0;
-    for (int l = count - 1; l >= 0; l--) {
-        int first = l == 0 && block == 8 ? 8 : 4;
-        int last = l == 0 ? block : 4;
-        for (int step = first; step >= last && step >= 2; step /= 2) {
-            Stage *s = &stages[n++];
-            s->level = l, s->step = step;
-            s->rows = (levels[l].height + step - 1) / step;
-            s->cols = (levels[l].width + step - 1) / step;
-        }
-    }
-    return n;
-}
 
 static int check_shape(const Plane *p, Py_ssize_t rows, Py_ssize_t cols, const char *name)
 {
@@ -377,107 +413,137 @@ static int check_shape(const Plane *p, Py_ssize_t rows, Py_ssize_t cols, const c
     return -1;
 }
 
-static PyObject *estimate(PyObject *self, PyObject *args)
+enum { PREVIOUS, CURRENT, HINT, ACTIVE, VECTORS, RESIDUAL, CONFIDENCE, ARRAYS };
+static const char *const names[ARRAYS] = {"previous", "current", "hint", "active", "vectors", "residual", "confidence"};
+static const char formats[ARRAYS] = {'B', 'B', 'h', 'B', 'f', 'f', 'f'};
+
+static int check(const Plane *planes, const PyObject *const *objects, Settings *settings)
 {
-    (void)self;
-    PyObject *objects[6];
-    Settings settings;
-    if (!PyArg_ParseTuple(args, "OOOOOOiiii", &objects[0], &objects[1], &objects[2], &objects[3], &objects[4], &objects[5],
-                          &settings.block, &settings.levels, &settings.search, &settings.penalty))
-        return NULL;
-    static const char *names[6] = {"previous", "current", "hint", "vectors", "residual", "confidence"};
-    static const char formats[6] = {'B', 'B', 'h', 'f', 'f', 'f'};
-    Plane planes[6];
-    int held = 0;
-    unsigned char *memory = NULL;
-    PyObject *result = NULL;
-    int has_hint = objects[2] != Py_None;
-    for (held = 0; held < 6; held++) {
-        if (held == 2 && !has_hint)
-            continue;
-        if (plane_get(&planes[held], objects[held], formats[held], held >= 3, names[held]) < 0)
-            goto done;
-    }
-    Py_ssize_t height = planes[0].rows, width = planes[0].cols;
-    if (check_shape(&planes[1], height, width, "current") < 0)
-        goto done;
+    Py_ssize_t height = planes[PREVIOUS].rows, width = planes[PREVIOUS].cols;
     if (width < 1 || height < 1 || width > 2048 || height > 2048) {
         PyErr_Format(PyExc_ValueError, "luma grid: 1 to 2048 pixels a side, got %zdx%zd", width, height);
-        goto done;
+        return -1;
     }
-    if ((settings.block != 2 && settings.block != 4 && settings.block != 8) || settings.levels < 1 ||
-        settings.levels > MAX_LEVELS || settings.search < 0 || settings.search > 16 || settings.penalty < 0 ||
-        settings.penalty > 4096) {
-        PyErr_SetString(PyExc_ValueError, "settings out of range");
-        goto done;
+    int block = settings->block;
+    if ((block != 2 && block != 4 && block != 8) || settings->levels < 1 || settings->levels > MAX_LEVELS ||
+        settings->search < 0 || settings->search > 16 || settings->penalty < 0 || settings->penalty > 4096) {
+        PyErr_SetString(PyExc_ValueError, "flow settings out of range");
+        return -1;
     }
+    settings->rows = (int)((height + block - 1) / block), settings->cols = (int)((width + block - 1) / block);
+    for (int i = CURRENT; i < ARRAYS; i++) {
+        Py_ssize_t rows = i == CURRENT ? height : settings->rows;
+        Py_ssize_t cols = i == CURRENT ? width : i == HINT || i == VECTORS ? 2 * settings->cols : settings->cols;
+        if (objects[i] == Py_None)
+            continue;
+        if (check_shape(&planes[i], rows, cols, names[i]) < 0)
+            return -1;
+        if ((i == HINT && planes[i].stride != 2 * cols) || (i == ACTIVE && planes[i].stride != cols)) {
+            PyErr_Format(PyExc_ValueError, "%s: must be contiguous", names[i]);
+            return -1;
+        }
+    }
+    return 0;
+}
 
+static int same(const Plane *a, const Plane *b)
+{
+    for (Py_ssize_t y = 0; y < a->rows; y++)
+        if (memcmp(a->data + y * a->stride, b->data + y * b->stride, a->cols) != 0)
+            return 0;
+    return 1;
+}
+
+/* A repeated frame: nothing moved, everything matches. */
+static void stand_still(Plane *planes)
+{
+    for (Py_ssize_t y = 0; y < planes[VECTORS].rows; y++) {
+        memset(planes[VECTORS].data + y * planes[VECTORS].stride, 0, planes[VECTORS].cols * sizeof(float));
+        memset(planes[RESIDUAL].data + y * planes[RESIDUAL].stride, 0, planes[RESIDUAL].cols * sizeof(float));
+        float *confidence = (float *)(planes[CONFIDENCE].data + y * planes[CONFIDENCE].stride);
+        for (Py_ssize_t x = 0; x < planes[CONFIDENCE].cols; x++)
+            confidence[x] = 1.0f;
+    }
+}
+
+static int match(Plane *planes, const Settings *settings)
+{
     Level previous[MAX_LEVELS], current[MAX_LEVELS];
-    size_t bytes = 0;
-    int count = 0;
-    for (int w = (int)width, h = (int)height; count < settings.levels && (count == 0 || (w >= SIDE_MIN && h >= SIDE_MIN));
-         w = (w + 1) / 2, h = (h + 1) / 2, count++) {
-        bytes += level_bytes(w, h);
-        previous[count].width = current[count].width = w;
-        previous[count].height = current[count].height = h;
+    Stage stages[MAX_LEVELS];   /* one for each level, finest first */
+    int width = (int)planes[PREVIOUS].cols, height = (int)planes[PREVIOUS].rows, count = 0;
+    size_t bytes = 0, blocks = 0, finest_blocks = 0;
+    while (count < settings->levels && (count == 0 || (width >= SIDE_MIN && height >= SIDE_MIN))) {
+        Stage *s = &stages[count];
+        s->level = count, s->step = count == 0 && settings->block == 8 ? 8 : 4;
+        s->rows = (height + s->step - 1) / s->step, s->cols = (width + s->step - 1) / s->step;
+        blocks += (size_t)s->rows * s->cols;
+        bytes += level_bytes(width, height);
+        width = (width + 1) / 2, height = (height + 1) / 2, count++;
     }
-    Stage stages[MAX_STAGES];
-    int stage_count = stage_plan(stages, current, count, settings.block);
-    const Stage *finest = &stages[stage_count - 1];
-    settings.finest = finest;
-    size_t blocks = (size_t)finest->rows * finest->cols, all_blocks = 0;
-    for (int i = 0; i < stage_count; i++)
-        all_blocks += (size_t)stages[i].rows * stages[i].cols;
-    if ((has_hint && check_shape(&planes[2], finest->rows, 2 * (Py_ssize_t)finest->cols, "hint") < 0) ||
-        check_shape(&planes[3], finest->rows, 2 * (Py_ssize_t)finest->cols, "vectors") < 0 ||
-        check_shape(&planes[4], finest->rows, finest->cols, "residual") < 0 ||
-        check_shape(&planes[5], finest->rows, finest->cols, "confidence") < 0)
-        goto done;
-    if (has_hint && planes[2].stride != 4 * (Py_ssize_t)finest->cols) {
-        PyErr_SetString(PyExc_ValueError, "hint: must be contiguous");
-        goto done;
-    }
-    memory = malloc(2 * bytes + (all_blocks + 2 * blocks) * sizeof(Vector) + blocks * sizeof(float) + 64);
-    if (!memory) {
-        PyErr_NoMemory();
-        goto done;
-    }
-
-    Py_BEGIN_ALLOW_THREADS
-    float *texture = (float *)memory;
-    Vector *v = (Vector *)(texture + blocks), *q = v, *smooth = v + blocks;
-    v += 2 * blocks;
-    for (int i = 0; i < stage_count; i++) {
+    finest_blocks = (size_t)stages[0].rows * stages[0].cols;
+    Found *found = malloc(finest_blocks * sizeof(Found) + blocks * sizeof(Vector) + 2 * bytes);
+    if (!found)
+        return -1;
+    Vector *v = (Vector *)(found + finest_blocks);
+    unsigned char *pixels = (unsigned char *)(v + blocks);
+    for (int i = 0; i < count; i++) {
         stages[i].vectors = v;
         v += (size_t)stages[i].rows * stages[i].cols;
     }
-    unsigned char *pictures = (unsigned char *)v;
-    pyramid_build(previous, count, &planes[0], pictures);
-    pyramid_build(current, count, &planes[1], pictures + bytes);
-    const Vector *hint = has_hint ? (const Vector *)planes[2].data : NULL;
-    match_top(&stages[0], &previous[count - 1], &current[count - 1], &settings);
-    for (int i = 1; i < stage_count; i++) {
-        int l = stages[i].level;
-        match_refine(&stages[i], &stages[i - 1], &previous[l], &current[l], hint, &settings);
-    }
-    subpixel(finest, &previous[0], &current[0], q, texture);
-    median3x3(q, smooth, finest->rows, finest->cols);
-    finish(finest, &previous[0], &current[0], smooth, texture, &planes[3], &planes[4], &planes[5]);
-    Py_END_ALLOW_THREADS
+    pyramid_build(previous, count, &planes[PREVIOUS], pixels);
+    pyramid_build(current, count, &planes[CURRENT], pixels + bytes);
+    match_top(&stages[count - 1], &previous[count - 1], &current[count - 1], settings);
+    for (int i = count - 2; i >= 0; i--)
+        match_refine(&stages[i], &stages[i + 1], &previous[i], &current[i], settings);
+    subpixel(&stages[0], &previous[0], &current[0], found);
+    measure(&stages[0], &previous[0], &current[0], found);
+    finish(&stages[0], &previous[0], &current[0], found, settings, &planes[VECTORS], &planes[RESIDUAL], &planes[CONFIDENCE]);
+    free(found);
+    return 0;
+}
 
-    result = Py_None;
-    Py_INCREF(result);
+static PyObject *estimate(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *o[ARRAYS];
+    Settings settings;
+    if (!PyArg_ParseTuple(args, "OOOOOOOiiii", &o[0], &o[1], &o[2], &o[3], &o[4], &o[5], &o[6], &settings.block,
+                          &settings.levels, &settings.search, &settings.penalty))
+        return NULL;
+    Plane planes[ARRAYS];
+    PyObject *result = NULL;
+    int held = 0, failed = 0;
+    for (; held < ARRAYS; held++) {
+        int optional = held == HINT || held == ACTIVE;
+        if (!(optional && o[held] == Py_None) && plane_get(&planes[held], o[held], formats[held], held >= VECTORS, names[held]) < 0)
+            goto done;
+    }
+    if (check(planes, (const PyObject *const *)o, &settings) < 0)
+        goto done;
+    settings.hint = o[HINT] == Py_None ? NULL : (const Vector *)planes[HINT].data;
+    settings.active = o[ACTIVE] == Py_None ? NULL : planes[ACTIVE].data;
+    Py_BEGIN_ALLOW_THREADS
+    if (same(&planes[PREVIOUS], &planes[CURRENT]))
+        stand_still(planes);
+    else
+        failed = match(planes, &settings);
+    Py_END_ALLOW_THREADS
+    if (failed) {
+        PyErr_NoMemory();
+    } else {
+        result = Py_None;
+        Py_INCREF(result);
+    }
 done:
-    free(memory);
     for (int i = 0; i < held; i++)
-        if (i != 2 || has_hint)
+        if (o[i] != Py_None)
             plane_release(&planes[i]);
     return result;
 }
 
 static PyMethodDef methods[] = {
     {"estimate", estimate, METH_VARARGS,
-     "estimate(previous, current, hint, vectors, residual, confidence, block_px, levels, search_px, penalty)\n\n"
+     "estimate(previous, current, hint, active, vectors, residual, confidence, block_px, levels, search_px, penalty)\n\n"
      "Fills vectors, residual and confidence of the backward block flow; see edge_seg.flow.estimate."},
     {NULL, NULL, 0, NULL},
 };

@@ -58,10 +58,13 @@ def estimate(
     start: NDArray[np.int16] | None = None
     if hint is not None and hint.vectors.shape == vectors.shape:
         start = np.rint(hint.vectors * Q).astype(np.int16)
+    if active is not None and (active.shape != shape or not active.flags.c_contiguous):
+        raise ValueError(f"active: a contiguous array of shape {shape} is needed, got {active.shape}")
     _native.estimate(
         previous,
         current,
         start,
+        active,
         vectors,
         residual,
         confidence,

@@ -23,6 +23,8 @@ SIDE_MIN = 16
 Q = 16
 FLAT = WINDOW * WINDOW * 4 * 4
 STEP_MAX = Q * 3 // 4
+STILL = WINDOW * WINDOW
+APART = Q // 2
 RESIDUAL_SCALE = np.float32(8.0)
 TEXTURE_SCALE = np.float32(4.0)
 
@@ -68,10 +70,12 @@ class _Windows:
         picked: I64 = picture[rows[:, :, None], cols[:, None, :]].astype(np.int64)
         return picked
 
-    def attempt(self, vectors: I64, extra: int) -> None:
+    def attempt(self, vectors: I64, extra: int, where: NDArray[np.bool_] | None = None) -> None:
         vectors = np.clip(vectors, self.low, self.high)
         cost = np.abs(self.at(self.pair.previous, vectors) - self.patch).sum((1, 2)) + extra
         better = cost < self.cost
+        if where is not None:
+            better &= where
         self.cost[better] = cost[better]
         self.best[better] = vectors[better]
 
@@ -93,12 +97,13 @@ def _pyramid(previous: U8, current: U8, levels: int) -> list[_Pair]:
     return pairs
 
 
-def _plan(height: int, width: int, count: int, block: int) -> list[_Stage]:
+def _plan(pairs: list[_Pair], block: int) -> list[_Stage]:
+    """One stage for each level, finest first."""
     stages = []
-    for level in reversed(range(count)):
-        h, w = -(-height // (1 << level)), -(-width // (1 << level))
-        for step in [4] if level else {8: [8], 4: [4], 2: [4, 2]}[block]:
-            stages.append(_Stage(level, step, -(-h // step), -(-w // step)))
+    for level, pair in enumerate(pairs):
+        step = 8 if level == 0 and block == 8 else 4
+        rows, cols = (-(-(side - 2 * BORDER) // step) for side in pair.current.shape)
+        stages.append(_Stage(level, step, rows, cols))
     return stages
 
 
@@ -109,45 +114,56 @@ def _parents(count: int, step: int, scale: int, parent_step: int, parent_count: 
     return np.clip(near, 0, parent_count - 1), np.clip(far, 0, parent_count - 1)
 
 
-def _hint(hint: I16, stage: _Stage, finest: _Stage) -> I64:
-    def index(count: int, finest_count: int) -> I64:
-        centre2 = (2 * np.arange(count, dtype=np.int64) + 1) * stage.step << stage.level
-        return np.clip(centre2 // (2 * finest.step), 0, finest_count - 1)
+def _asked(grid: NDArray[Any], stage: _Stage, block: int) -> I64:
+    """What the asked grid holds at the centre of each block of a stage."""
 
-    grid = hint.reshape(finest.rows, finest.cols, 2).astype(np.int64)
-    shift = 4 + stage.level
-    picked = grid[index(stage.rows, finest.rows)[:, None], index(stage.cols, finest.cols)]
-    rounded: I64 = (picked.reshape(-1, 2) + (1 << (shift - 1))) >> shift
-    return rounded
+    def index(count: int, asked: int) -> I64:
+        centre2 = (2 * np.arange(count, dtype=np.int64) + 1) * stage.step << stage.level
+        return np.clip(centre2 // (2 * block), 0, asked - 1)
+
+    picked: I64 = grid[index(stage.rows, grid.shape[0])[:, None], index(stage.cols, grid.shape[1])]
+    return picked.reshape(stage.rows * stage.cols, -1).astype(np.int64)
 
 
 def _top(pair: _Pair, stage: _Stage, search: int, penalty: int) -> I64:
     windows = pair.windows(stage)
     windows.attempt(np.zeros_like(windows.best), 0)
+    moving = windows.cost > STILL
     for dy in range(-search, search + 1):
         for dx in range(-search, search + 1):
-            windows.attempt(np.full_like(windows.best, (dx, dy)), penalty * (abs(dx) + abs(dy)))
+            windows.attempt(np.full_like(windows.best, (dx, dy)), penalty * (abs(dx) + abs(dy)), moving)
     found: I64 = windows.best.reshape(stage.rows, stage.cols, 2)
     return found
 
 
-def _refine(pair: _Pair, stage: _Stage, coarse: _Stage, vectors: I64, hint: I64 | None, penalty: int) -> I64:
+def _refine(
+    pair: _Pair,
+    stage: _Stage,
+    coarse: _Stage,
+    vectors: I64,
+    hint: I16 | None,
+    active: U8 | None,
+    block: int,
+    penalty: int,
+) -> I64:
     windows = pair.windows(stage)
-    scale = 1 << (coarse.level - stage.level)
-    ys = _parents(stage.rows, stage.step, scale, coarse.step, coarse.rows)
-    xs = _parents(stage.cols, stage.step, scale, coarse.step, coarse.cols)
+    ys = _parents(stage.rows, stage.step, 2, coarse.step, coarse.rows)
+    xs = _parents(stage.cols, stage.step, 2, coarse.step, coarse.cols)
     windows.attempt(np.zeros_like(windows.best), 0)
+    moving = windows.cost > STILL
     for y in ys:
         for x in xs:
-            windows.attempt(scale * vectors[y[:, None], x].reshape(-1, 2), penalty)
+            windows.attempt(2 * vectors[y[:, None], x].reshape(-1, 2), penalty, moving)
     if hint is not None:
-        windows.attempt(hint, penalty)
+        shift = 4 + stage.level
+        windows.attempt((_asked(hint, stage, block) + (1 << (shift - 1))) >> shift, penalty, moving)
     centre = windows.best.copy()
-    if scale > 1:
-        for dy in (-1, 0, 1):
-            for dx in (-1, 0, 1):
-                if dx or dy:
-                    windows.attempt(centre + np.array((dx, dy)), 2 * penalty)
+    if active is not None and stage.level == 0:
+        moving &= _asked(active[:, :, None], stage, block)[:, 0] > 0
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            if dx or dy:
+                windows.attempt(centre + np.array((dx, dy)), 2 * penalty, moving)
     found: I64 = windows.best.reshape(stage.rows, stage.cols, 2)
     return found
 
@@ -168,29 +184,61 @@ def _subpixel(windows: _Windows, vectors: I64) -> tuple[I64, F32]:
     return vectors * Q + np.clip(step, -STEP_MAX, STEP_MAX), texture
 
 
-def _median3x3(vectors: I64) -> I64:
-    rows, cols = vectors.shape[:2]
-    padded = np.pad(vectors, ((1, 1), (1, 1), (0, 0)), "edge")
-    around = [padded[y : y + rows, x : x + cols] for y in range(3) for x in range(3)]
-    middle: I64 = np.sort(around, 0)[4]
-    return middle
-
-
-def _sad_bilinear(windows: _Windows, q: I64) -> I64:
+def _sad_bilinear(windows: _Windows, q: I64, part_of_window: slice = slice(None)) -> I64:
     whole, part = q // Q, q % Q
     p = windows.at(windows.pair.previous, whole, rim=1)[:, 1:, 1:]
     fx, fy = part[:, 0, None, None], part[:, 1, None, None]
     top = (Q - fx) * p[:, :-1, :-1] + fx * p[:, :-1, 1:]
     bottom = (Q - fx) * p[:, 1:, :-1] + fx * p[:, 1:, 1:]
     value = ((Q - fy) * top + fy * bottom + 128) >> 8
-    sums: I64 = np.abs(value - windows.patch).sum((1, 2))
+    miss = np.abs(value - windows.patch)[:, part_of_window, part_of_window]
+    sums: I64 = miss.sum((1, 2))
     return sums
+
+
+@dataclass(frozen=True)
+class _Found:
+    vectors: I64
+    """Shape: (n, 2), 1/16 pixel."""
+    residual: F32
+    texture: F32
+
+    def confidence(self) -> F32:
+        moved = np.minimum(np.abs(self.vectors).max(-1).astype(np.float32) / np.float32(Q), 1)
+        trust = self.texture / (self.texture + TEXTURE_SCALE)
+        likely: F32 = (1 - (1 - trust) * moved) / (1 + (self.residual / RESIDUAL_SCALE) ** 2)
+        return likely
+
+
+def _divide(pair: _Pair, stage: _Stage, found: _Found, rows: int, cols: int, active: U8 | None) -> _Found:
+    y, x = np.mgrid[0:rows, 0:cols] * 2 - 3
+    windows = _Windows(pair, x.ravel(), y.ravel())
+    ys = _parents(rows, 2, 1, stage.step, stage.rows)
+    xs = _parents(cols, 2, 1, stage.step, stage.cols)
+    near = [(r[:, None] * stage.cols + c).ravel() for r in ys for c in xs]
+    vectors = found.vectors[near[0]]
+    residual, texture = found.residual[near[0]], found.texture[near[0]]
+    spread = np.max([np.abs(found.vectors[n] - vectors).max(-1) for n in near], 0)
+    choose = spread > APART
+    if active is not None:
+        choose &= active.ravel() > 0
+    least = np.full(len(vectors), np.iinfo(np.int64).max)
+    for n in near:
+        candidate = np.clip(found.vectors[n], Q * windows.low, Q * windows.high)
+        sums = _sad_bilinear(windows, candidate, slice(2, 6))
+        better = choose & (sums < least)
+        least[better] = sums[better]
+        vectors[better] = candidate[better]
+        residual[better] = sums[better].astype(np.float32) / np.float32(16)
+        texture[better] = found.texture[n][better]
+    return _Found(vectors, residual, texture)
 
 
 def estimate(
     previous: U8,
     current: U8,
     hint: I16 | None,
+    active: U8 | None,
     vectors: F32,
     residual: F32,
     confidence: F32,
@@ -201,18 +249,18 @@ def estimate(
 ) -> None:
     """Fills vectors, residual and confidence; see edge_seg.flow.estimate."""
     pairs = _pyramid(previous, current, levels)
-    stages = _plan(current.shape[0], current.shape[1], len(pairs), block)
-    finest = stages[-1]
-    found = _top(pairs[-1], stages[0], search, penalty)
-    for coarse, stage in pairwise(stages):
-        start = None if hint is None else _hint(hint, stage, finest)
-        found = _refine(pairs[stage.level], stage, coarse, found, start, penalty)
-    windows = pairs[0].windows(finest)
+    stages = _plan(pairs, block)
+    found = _top(pairs[-1], stages[-1], search, penalty)
+    for coarse, stage in pairwise(reversed(stages)):
+        found = _refine(pairs[stage.level], stage, coarse, found, hint, active, block, penalty)
+    windows = pairs[0].windows(stages[0])
     q, texture = _subpixel(windows, found.reshape(-1, 2))
-    q = _median3x3(q.reshape(found.shape)).reshape(-1, 2)
     q = np.clip(q, Q * windows.low, Q * windows.high)
-    vectors[:] = (q.astype(np.float32) / np.float32(Q)).reshape(vectors.shape)
-    residual[:] = (_sad_bilinear(windows, q) / np.float32(WINDOW * WINDOW)).reshape(residual.shape)
-    moved = np.minimum(np.abs(vectors).max(-1), 1)
-    trust = (texture / (texture + TEXTURE_SCALE)).reshape(residual.shape)
-    confidence[:] = (1 - (1 - trust) * moved) / (1 + (residual / RESIDUAL_SCALE) ** 2)
+    measured = _sad_bilinear(windows, q).astype(np.float32) / np.float32(WINDOW * WINDOW)
+    result = _Found(q, measured, texture)
+    if block < stages[0].step:
+        rows, cols = residual.shape
+        result = _divide(pairs[0], stages[0], result, rows, cols, active)
+    vectors[:] = (result.vectors.astype(np.float32) / np.float32(Q)).reshape(vectors.shape)
+    residual[:] = result.residual.reshape(residual.shape)
+    confidence[:] = result.confidence().reshape(residual.shape)

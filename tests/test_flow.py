@@ -36,7 +36,12 @@ def inner(field: NDArray[np.float32], blocks: int) -> NDArray[np.float32]:
 
 
 def run(
-    module: object, previous: U8, current: U8, hint: NDArray[np.int16] | None, settings: FlowSettings
+    module: object,
+    previous: U8,
+    current: U8,
+    hint: NDArray[np.int16] | None,
+    active: U8 | None,
+    settings: FlowSettings,
 ) -> list:
     shape = tuple(-(-side // settings.block_px) for side in current.shape)
     out = [np.full((*shape, 2), np.nan, np.float32), *(np.full(shape, np.nan, np.float32) for _ in "rc")]
@@ -44,6 +49,7 @@ def run(
         previous,
         current,
         hint,
+        active,
         *out,
         settings.block_px,
         settings.levels,
@@ -140,6 +146,7 @@ def test_a_hint_of_another_grid_is_ignored() -> None:
     seed=st.integers(0, 99),
     kind=st.sampled_from(["noise", "extremes", "smooth"]),
     hinted=st.booleans(),
+    partly=st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
 def test_any_grid_gives_finite_bounded_equal_results(
@@ -152,6 +159,7 @@ def test_any_grid_gives_finite_bounded_equal_results(
     seed: int,
     kind: str,
     hinted: bool,
+    partly: bool,
 ) -> None:
     """Both implementations agree to the bit on every size; a vector never points far out of the picture."""
     rng = np.random.default_rng(seed)
@@ -164,9 +172,10 @@ def test_any_grid_gives_finite_bounded_equal_results(
     chosen = FlowSettings(block_px=block_px, levels=levels, search_px=search, penalty=penalty)  # type: ignore[arg-type]
     shape = (-(-height // block_px), -(-width // block_px), 2)
     hint = rng.integers(-32768, 32768, shape).astype(np.int16) if hinted else None
-    vectors, residual, confidence = run(native, *pictures, hint, chosen)
+    active = rng.integers(0, 2, shape[:2], np.uint8) if partly else None
+    vectors, residual, confidence = run(native, *pictures, hint, active, chosen)
     for a, b in zip(
-        (vectors, residual, confidence), run(flow_reference, *pictures, hint, chosen), strict=True
+        (vectors, residual, confidence), run(flow_reference, *pictures, hint, active, chosen), strict=True
     ):
         np.testing.assert_array_equal(a, b)
     assert np.isfinite(vectors).all()
@@ -202,7 +211,7 @@ def test_wrong_arguments_are_refused() -> None:
         estimate(np.asfortranarray(good), np.asfortranarray(good))
     outputs = (np.empty((8, 12, 2), np.float32), np.empty((8, 12), np.float32), np.empty((8, 11), np.float32))
     with pytest.raises(ValueError, match="confidence"):
-        native.estimate(good, good, None, *outputs, 4, 3, 5, 8)
+        native.estimate(good, good, None, None, *outputs, 4, 3, 5, 8)
 
 
 def test_shape_and_types_are_those_of_the_contract() -> None:
