@@ -21,9 +21,9 @@ def extension(name: str) -> Extension:
         depends=["edge_seg/_buffers.h"],
         define_macros=macros,
         py_limited_api=limited,
-        extra_compile_args=["-O3", "-fno-wrapv", "-fno-math-errno", "-Wall", "-Wextra"],
+        extra_compile_args=["-O3", "-fno-wrapv", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra"],
         optional=True,
     )
 
 
-setup(ext_modules=[extension("flow"), extension("matte"), extension("blend")])
+setup(ext_modules=[extension("flow"), extension("fusion"), extension("matte"), extension("blend")])

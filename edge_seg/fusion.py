@@ -10,14 +10,21 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 from annotated_types import Ge, Gt, Le
 
-from edge_seg import fusion_reference as _kernels
+from edge_seg import fusion_reference
 from edge_seg.types import F32, U8, BlockFlow, Mask
+
+_kernels: Any
+try:
+    _kernels = import_module("edge_seg._fusion")
+except ImportError:  # installed without a compiler
+    _kernels = fusion_reference
 
 
 @dataclass(frozen=True)
@@ -127,17 +134,20 @@ class Fusion:
         if state is None:
             self._state = _State(measured, variance, mask.observed_seq, mask.observed_ns)
             return True
-        probability, variance = _kernels.update(
+        probability, fused_variance = np.empty_like(measured), np.empty_like(measured)
+        _kernels.update(
             steps[-1].luma,
             state.probability,
             state.variance,
             measured,
             variance,
+            probability,
+            fused_variance,
             settings.smooth_luma,
             REPEAT,
         )
         newest = max((state.observed_seq, state.observed_ns), (mask.observed_seq, mask.observed_ns))
-        self._state = _State(probability, variance, *newest)
+        self._state = _State(probability, fused_variance, *newest)
         return True
 
     def target(self) -> Mask | None:
@@ -159,7 +169,7 @@ class Fusion:
         # Noise lowers the likeness, a change of light raises the residual; a new scene does both.
         if float(flow.residual.mean()) < SCENE_RESIDUAL * (float(luma[::4, ::4].std()) + NOISE_LUMA):
             return True
-        likeness = _kernels.similarity(previous_luma, luma, flow.vectors, flow.block_px)
+        likeness = fusion_reference.similarity(previous_luma, luma, flow.vectors, flow.block_px)
         if max(likeness, 0.0) >= self._settings.scene_similarity:
             return True
         self.scene_cuts += 1
@@ -169,18 +179,23 @@ class Fusion:
         self, previous: U8, current: U8, flow: BlockFlow, probability: F32, variance: F32
     ) -> tuple[F32, F32]:
         settings = self._settings
-        return _kernels.carry(
+        carried, grown = np.empty_like(probability), np.empty_like(variance)
+        _kernels.carry(
             previous,
             current,
             flow.vectors,
+            flow.residual,
             flow.block_px,
             probability,
             variance,
+            carried,
+            grown,
             settings.carry_luma,
             EXACT_LUMA,
             settings.drift,
             settings.misfit,
         )
+        return carried, grown
 
     @staticmethod
     def _on_grid(probability: F32, shape: tuple[int, ...]) -> F32:

@@ -6,13 +6,20 @@ variance P (in squared probability).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_seg.types import F32, U8
 
 RADIUS = 2
-BINOMIAL = np.array([1, 4, 6, 4, 1], np.float32)
+BINOMIAL = np.array([1, 4, 6, 4, 1], np.float32) / np.float32(16)
 """Spatial weights of the 5x5 window along one axis; a Gaussian of sigma 1."""
+TILE = 8
+"""Side of the tiles that are treated alike, in pixels."""
+SURE = np.float32(1 / 64)
+"""Masks that differ by less count as equal."""
 SELF = np.float32(1e-3)
 """What an element counts for itself at least, where nothing around looks like it."""
 
@@ -21,19 +28,23 @@ def carry(
     previous: U8,
     current: U8,
     vectors: F32,
+    residual: F32,
     block_px: int,
     probability: F32,
     variance: F32,
+    out_probability: F32,
+    out_variance: F32,
     luma_px: float,
     exact: float,
     drift: float,
     misfit: float,
-) -> tuple[F32, F32]:
+) -> None:
     """Moves (probability, variance) from the grid of `previous` to that of `current` along the vectors.
 
     An element whose luma is not found where its vector points (difference against `exact` code values) takes
     the mean of the elements around that place that look like it, instead. The variance grows by
-    drift + misfit * (mean luma difference after the move)^2.
+    drift + misfit * (mean luma difference after the move)^2. Tiles that only equal elements can come to are
+    copied, and take the luma difference from the `residual` of their block.
     """
     rows, cols = current.shape
     x, y = _sample_points(vectors, block_px, rows, cols)
@@ -44,10 +55,15 @@ def carry(
     alike = _mean_of_alike(luma, moved_luma, moved, luma_px)
     share = difference * difference
     share /= share + np.float32(exact * exact)
-    carried = moved + share * (alike - moved)
-    residual = _box3(difference)
-    grown = _bilinear(variance, x, y) + np.float32(drift) + np.float32(misfit) * residual * residual
-    return carried, grown
+    mismatch = _box3(difference)
+    growth = np.float32(drift) + np.float32(misfit) * mismatch * mismatch
+    from_x, from_y, tile_residual = _tile_sources(vectors, residual, block_px, rows, cols)
+    tile_growth = np.float32(drift) + np.float32(misfit) * tile_residual * tile_residual
+    busy = _tiles_that_differ(probability, vectors, block_px)
+    out_probability[:] = np.where(busy, moved + share * (alike - moved), probability[from_y, from_x])
+    out_variance[:] = np.where(
+        busy, _bilinear(variance, x, y) + growth, variance[from_y, from_x] + tile_growth
+    )
 
 
 def update(
@@ -56,9 +72,11 @@ def update(
     variance: F32,
     measured: F32,
     measured_variance: F32,
+    out_probability: F32,
+    out_variance: F32,
     luma_px: float,
     repeat: float,
-) -> tuple[F32, F32]:
+) -> None:
     """One step of a scalar Kalman filter for each element, then smoothing along the edges of the luma.
 
     Smoothed is only where the two masks disagree (by more than about `repeat`, the mean over 3x3): what
@@ -70,8 +88,10 @@ def update(
     pixels = luma.astype(np.float32)
     disagreement = _box3(np.abs(innovation))
     share = disagreement / (disagreement + np.float32(repeat))
-    fused += share * (_mean_of_alike(pixels, pixels, fused, luma_px) - fused)
-    return np.clip(fused, 0, 1), variance - gain * variance
+    smooth = np.clip(fused + share * (_mean_of_alike(pixels, pixels, fused, luma_px) - fused), 0, 1)
+    busy = _per_tile(np.maximum, np.abs(innovation)) > SURE
+    out_probability[:] = np.where(_spread(busy, fused.shape), smooth, fused)
+    out_variance[:] = variance - gain * variance
 
 
 def similarity(previous: U8, current: U8, vectors: F32, block_px: int) -> float:
@@ -102,6 +122,60 @@ GROUP_PX = 16
 """Side of the neighbourhood whose vectors are averaged, in pixels."""
 STRUCTURE_FLOOR = 2 * 6.0**2
 """Twice the variance, in squared code values, below which a picture counts as flat."""
+
+
+def _per_tile(extreme: np.ufunc, values: F32) -> F32:
+    rows, cols = (np.arange(0, side, TILE) for side in values.shape)
+    result: F32 = extreme.reduceat(extreme.reduceat(values, rows, axis=0), cols, axis=1)
+    return result
+
+
+def _spread(tiles: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """A value for each tile -> for each pixel."""
+    return tiles.repeat(TILE, 0).repeat(TILE, 1)[: shape[0], : shape[1]]
+
+
+def _tile_sources(
+    vectors: F32, residual: F32, block_px: int, rows: int, cols: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], F32]:
+    """Where each pixel is copied from if its tile is: along the vector of the block in the tile's middle."""
+    block_y = np.minimum((np.arange(0, rows, TILE) + TILE // 2) // block_px, vectors.shape[0] - 1)[:, None]
+    block_x = np.minimum((np.arange(0, cols, TILE) + TILE // 2) // block_px, vectors.shape[1] - 1)[None, :]
+    whole = np.floor(vectors[block_y, block_x] + np.float32(0.5)).astype(np.intp)
+    shape = (rows, cols)
+    x = np.clip(np.arange(cols)[None, :] + _spread(whole[..., 0], shape), 0, cols - 1)
+    y = np.clip(np.arange(rows)[:, None] + _spread(whole[..., 1], shape), 0, rows - 1)
+    return x, y, _spread(residual[block_y, block_x], shape)
+
+
+def _tiles_that_differ(probability: F32, vectors: F32, block_px: int) -> NDArray[np.bool_]:
+    """Per pixel: whether the mask differs anywhere in the tiles that the windows of its tile can reach."""
+    rows, cols = probability.shape
+    low, high = _per_tile(np.minimum, probability), _per_tile(np.maximum, probability)
+    busy = np.zeros(low.shape, np.bool_)
+
+    def blocks(first: int, last: int, count: int) -> slice:
+        # C rounds the quotient towards zero; the clamp makes that the same.
+        low, high = max(first - RADIUS, 0) // block_px - 1, (last + RADIUS) // block_px + 1
+        return slice(min(max(low, 0), count - 1), min(high, count - 1) + 1)
+
+    def tiles(first: float, last: float, side: int) -> slice:
+        return slice(
+            int(np.clip(np.floor(first), 0, side - 1)) // TILE,
+            int(np.clip(np.floor(last) + 1, 0, side - 1)) // TILE + 1,
+        )
+
+    for i, j in np.ndindex(*low.shape):
+        top, left = i * TILE, j * TILE
+        bottom, right = min(top + TILE, rows) - 1, min(left + TILE, cols) - 1
+        near = vectors[blocks(top, bottom, vectors.shape[0]), blocks(left, right, vectors.shape[1])]
+        least, most = near.min((0, 1)), near.max((0, 1))
+        reach = np.s_[
+            tiles(top - RADIUS + least[1], bottom + RADIUS + most[1], rows),
+            tiles(left - RADIUS + least[0], right + RADIUS + most[0], cols),
+        ]
+        busy[i, j] = high[reach].max() - low[reach].min() > SURE
+    return _spread(busy, probability.shape)
 
 
 def _sample_points(vectors: F32, block_px: int, rows: int, cols: int) -> tuple[F32, F32]:
@@ -146,7 +220,7 @@ def _mean_of_alike(luma: F32, window_luma: F32, values: F32, luma_px: float) -> 
             at = np.s_[j : j + rows, i : i + cols]
             difference = luma - padded_luma[at]
             alike = np.maximum(np.float32(1) - difference * difference * scale, np.float32(0))
-            weight = BINOMIAL[j] * BINOMIAL[i] / np.float32(256) * alike * alike
+            weight = alike * alike * (BINOMIAL[j] * BINOMIAL[i])
             total += weight * padded[at]
             weights += weight
     result: F32 = total / weights

@@ -1,0 +1,484 @@
+/* Carrying a mask along block flow, and its Kalman update: edge_seg/fusion_reference.py says what is computed.
+ *
+ * Nearly all of a mask is surely person or surely background and moves nowhere. So the grid is cut into tiles;
+ * where a tile's sources are all alike it is copied, and the costly part (bilinear samples, windows of alike
+ * luma) runs over spans of the other tiles only, in small row buffers.
+ */
+#include "_buffers.h"
+#include <math.h>
+#include <stdlib.h>
+
+#define TILE 8
+#define RADIUS 2
+#define WINDOW (2 * RADIUS + 1)
+#define SURE (1.0f / 64)      /* masks that differ by less are alike */
+#define SELF 1e-3f            /* what an element counts for itself at least */
+#define FAR 4096.0f           /* no vector is longer: keeps coordinates within int */
+#define SIDE_MAX 8192
+#define SPAN_TILES 16
+#define BUFFER (SPAN_TILES * TILE + 2 * RADIUS)
+#define BUFFER_ROWS (TILE + 2 * RADIUS)
+
+static inline int clamp(int v, int lo, int hi) { return v < lo ? lo : v > hi ? hi : v; }
+static inline float limit(float v, float lo, float hi) { v = v > lo ? v : lo; return v < hi ? v : hi; } /* NaN: lo */
+static inline int least(int a, int b) { return a < b ? a : b; }
+
+static inline const unsigned char *bytes_at(const Plane *p, int y) { return p->data + y * p->stride; }
+static inline float *floats_at(const Plane *p, int y) { return (float *)(void *)(p->data + y * p->stride); }
+
+typedef struct { float rows[BUFFER_ROWS][BUFFER]; } Buffer;
+
+/* total/weights over the window around each of `n` elements: values whose luma is like that of the element */
+static void mean_of_alike(const float *restrict luma, const Buffer *restrict window_luma, const Buffer *restrict values,
+                          int row, int n, float scale, float *restrict out)
+{
+    static const float binomial[WINDOW] = {1.0f / 16, 4.0f / 16, 6.0f / 16, 4.0f / 16, 1.0f / 16};
+    float total[BUFFER], weights[BUFFER];
+    const float *centre = values->rows[row + RADIUS] + RADIUS;
+    for (int x = 0; x < n; x++) {
+        total[x] = SELF * centre[x];
+        weights[x] = SELF;
+    }
+    for (int j = 0; j < WINDOW; j++) {
+        const float *restrict l = window_luma->rows[row + j], *restrict v = values->rows[row + j];
+        const float side = binomial[j];
+        for (int x = 0; x < n; x++) {
+            float t = total[x], w = weights[x];
+#define TAP(i) { \
+            float d = luma[x] - l[x + i]; \
+            float a = 1.0f - d * d * scale; \
+            a = a > 0.0f ? a : 0.0f; \
+            a = a * a * (side * binomial[i]); \
+            t += a * v[x + i]; \
+            w += a; }
+            TAP(0) TAP(1) TAP(2) TAP(3) TAP(4)
+#undef TAP
+            total[x] = t;
+            weights[x] = w;
+        }
+    }
+    for (int x = 0; x < n; x++)
+        out[x] = total[x] / weights[x];
+}
+
+typedef struct { const float *top, *bottom; float weight; } RowPair;
+
+/* The rows of vectors around pixel row y, and the share of the lower one. */
+static RowPair vector_rows(const float *vectors, int block_rows, int block_cols, int block, int y)
+{
+    float v = limit(((float)y + 0.5f) / (float)block - 0.5f, 0, (float)(block_rows - 1));
+    int i = least((int)v, block_rows - 1);
+    return (RowPair){vectors + (Py_ssize_t)i * block_cols * 2,
+                     vectors + (Py_ssize_t)least(i + 1, block_rows - 1) * block_cols * 2, v - (float)i};
+}
+
+typedef struct { int left, right; float weight; } ColumnPair;
+
+typedef struct {
+    Plane previous, current, vectors, residual, probability, variance, out_probability, out_variance;
+    int block;
+    float luma_scale, exact, drift, misfit;
+    /* scratch */
+    float *flow;            /* the vectors, finite and bounded */
+    ColumnPair *columns;    /* for each pixel column, its columns of vectors */
+    float *low, *high;      /* extremes of each tile of the mask */
+    unsigned char *busy;    /* one row of tiles */
+} Carry;
+
+static void tile_extremes(const Plane *mask, int tile_rows, int tile_cols, float *low, float *high)
+{
+    int rows = (int)mask->rows, cols = (int)mask->cols;
+    for (int ty = 0; ty < tile_rows; ty++)
+        for (int tx = 0; tx < tile_cols; tx++) {
+            int x0 = tx * TILE, x1 = least(x0 + TILE, cols), y1 = least((ty + 1) * TILE, rows);
+            float a = floats_at(mask, ty * TILE)[x0], b = a;
+            for (int y = ty * TILE; y < y1; y++) {
+                const float *row = floats_at(mask, y);
+                for (int x = x0; x < x1; x++) {
+                    a = row[x] < a ? row[x] : a;
+                    b = row[x] > b ? row[x] : b;
+                }
+            }
+            low[ty * tile_cols + tx] = a;
+            high[ty * tile_cols + tx] = b;
+        }
+}
+
+/* Whether the mask differs anywhere in the tiles that the windows of this tile can reach. */
+static int tile_differs(const Carry *c, int ty, int tx, int tile_rows, int tile_cols, int block_rows, int block_cols)
+{
+    int rows = (int)c->current.rows, cols = (int)c->current.cols;
+    int y0 = ty * TILE, x0 = tx * TILE, y1 = least(y0 + TILE, rows) - 1, x1 = least(x0 + TILE, cols) - 1;
+    int by0 = clamp((y0 - RADIUS) / c->block - 1, 0, block_rows - 1), by1 = clamp((y1 + RADIUS) / c->block + 1, 0, block_rows - 1);
+    int bx0 = clamp((x0 - RADIUS) / c->block - 1, 0, block_cols - 1), bx1 = clamp((x1 + RADIUS) / c->block + 1, 0, block_cols - 1);
+    float dx0 = FAR, dx1 = -FAR, dy0 = FAR, dy1 = -FAR;
+    for (int y = by0; y <= by1; y++)
+        for (int x = bx0; x <= bx1; x++) {
+            const float *v = c->flow + 2 * ((Py_ssize_t)y * block_cols + x);
+            dx0 = v[0] < dx0 ? v[0] : dx0;
+            dx1 = v[0] > dx1 ? v[0] : dx1;
+            dy0 = v[1] < dy0 ? v[1] : dy0;
+            dy1 = v[1] > dy1 ? v[1] : dy1;
+        }
+    int sy0 = clamp((int)floorf((float)(y0 - RADIUS) + dy0), 0, rows - 1) / TILE, sy1 = clamp((int)floorf((float)(y1 + RADIUS) + dy1) + 1, 0, rows - 1) / TILE;
+    int sx0 = clamp((int)floorf((float)(x0 - RADIUS) + dx0), 0, cols - 1) / TILE, sx1 = clamp((int)floorf((float)(x1 + RADIUS) + dx1) + 1, 0, cols - 1) / TILE;
+    (void)tile_rows;
+    float low = c->low[sy0 * tile_cols + sx0], high = c->high[sy0 * tile_cols + sx0];
+    for (int y = sy0; y <= sy1; y++)
+        for (int x = sx0; x <= sx1; x++) {
+            float a = c->low[y * tile_cols + x], b = c->high[y * tile_cols + x];
+            low = a < low ? a : low;
+            high = b > high ? b : high;
+        }
+    return high - low > SURE;
+}
+
+static void tile_copy(const Carry *c, int ty, int tx, int block_rows, int block_cols)
+{
+    int rows = (int)c->current.rows, cols = (int)c->current.cols;
+    int y0 = ty * TILE, x0 = tx * TILE, y1 = least(y0 + TILE, rows), x1 = least(x0 + TILE, cols);
+    int by = least((y0 + TILE / 2) / c->block, block_rows - 1), bx = least((x0 + TILE / 2) / c->block, block_cols - 1);
+    const float *v = c->flow + 2 * ((Py_ssize_t)by * block_cols + bx);
+    int dx = (int)floorf(v[0] + 0.5f), dy = (int)floorf(v[1] + 0.5f);
+    float r = floats_at(&c->residual, by)[bx], growth = c->drift + c->misfit * r * r;
+    int inside = x0 + dx >= 0 && x1 + dx <= cols;
+    for (int y = y0; y < y1; y++) {
+        int sy = clamp(y + dy, 0, rows - 1);
+        const float *p = floats_at(&c->probability, sy), *q = floats_at(&c->variance, sy);
+        float *op = floats_at(&c->out_probability, y), *oq = floats_at(&c->out_variance, y);
+        for (int x = x0; x < x1; x++) {
+            int sx = inside ? x + dx : clamp(x + dx, 0, cols - 1);
+            op[x] = p[sx];
+            oq[x] = q[sx] + growth;
+        }
+    }
+}
+
+/* The span of tiles [tx0, tx1) of tile row ty. */
+static void span_carry(const Carry *c, int ty, int tx0, int tx1, int block_rows, int block_cols)
+{
+    int rows = (int)c->current.rows, cols = (int)c->current.cols;
+    int y0 = ty * TILE, x0 = tx0 * TILE, height = least(TILE, rows - y0), width = least(tx1 * TILE, cols) - x0;
+    static const float ninth = 1.0f / 9;
+    Buffer luma, moved_luma, moved, difference;
+    float grown[TILE][BUFFER], alike[BUFFER];
+    for (int j = 0; j < height + 2 * RADIUS; j++) {
+        int y = clamp(y0 + j - RADIUS, 0, rows - 1);
+        RowPair pair = vector_rows(c->flow, block_rows, block_cols, c->block, y);
+        const unsigned char *here = bytes_at(&c->current, y);
+        int inner = j >= RADIUS && j < height + RADIUS;
+        for (int i = 0; i < width + 2 * RADIUS; i++) {
+            int x = clamp(x0 + i - RADIUS, 0, cols - 1);
+            const ColumnPair k = c->columns[x];
+            const float *a = pair.top + 2 * k.left, *b = pair.top + 2 * k.right;
+            const float *e = pair.bottom + 2 * k.left, *f = pair.bottom + 2 * k.right;
+            float ux = a[0] + k.weight * (b[0] - a[0]), lx = e[0] + k.weight * (f[0] - e[0]);
+            float uy = a[1] + k.weight * (b[1] - a[1]), ly = e[1] + k.weight * (f[1] - e[1]);
+            float sx = limit((float)x + (ux + pair.weight * (lx - ux)), 0, (float)(cols - 1));
+            float sy = limit((float)y + (uy + pair.weight * (ly - uy)), 0, (float)(rows - 1));
+            int left = (int)sx, top = (int)sy;
+            int right = least(left + 1, cols - 1), bottom = least(top + 1, rows - 1);
+            float wx = sx - (float)left, wy = sy - (float)top;
+#define SAMPLE(out, type, row) { \
+            const type *t = row(top), *d = row(bottom); \
+            float upper = (float)t[left] + wx * ((float)t[right] - (float)t[left]); \
+            float lower = (float)d[left] + wx * ((float)d[right] - (float)d[left]); \
+            out = upper + wy * (lower - upper); }
+#define LUMA(y) bytes_at(&c->previous, y)
+#define PROBABILITY(y) floats_at(&c->probability, y)
+#define VARIANCE(y) floats_at(&c->variance, y)
+            SAMPLE(moved_luma.rows[j][i], unsigned char, LUMA)
+            SAMPLE(moved.rows[j][i], float, PROBABILITY)
+            if (inner && i >= RADIUS && i < width + RADIUS)
+                SAMPLE(grown[j - RADIUS][i - RADIUS], float, VARIANCE)
+            luma.rows[j][i] = (float)here[x];
+            difference.rows[j][i] = fabsf(luma.rows[j][i] - moved_luma.rows[j][i]);
+        }
+    }
+    for (int j = 0; j < height; j++) {
+        float *restrict p = floats_at(&c->out_probability, y0 + j) + x0, *restrict q = floats_at(&c->out_variance, y0 + j) + x0;
+        const float *restrict here = difference.rows[j + RADIUS] + RADIUS, *restrict up = difference.rows[j + RADIUS - 1] + RADIUS,
+                    *restrict down = difference.rows[j + RADIUS + 1] + RADIUS, *restrict m = moved.rows[j + RADIUS] + RADIUS;
+        mean_of_alike(luma.rows[j + RADIUS] + RADIUS, &moved_luma, &moved, j, width, c->luma_scale, alike);
+        for (int x = 0; x < width; x++) {
+            float d = here[x] * here[x], share = d / (d + c->exact * c->exact);
+            float r = ((up[x - 1] + up[x] + up[x + 1]) + (here[x - 1] + here[x] + here[x + 1]) + (down[x - 1] + down[x] + down[x + 1])) * ninth;
+            p[x] = m[x] + share * (alike[x] - m[x]);
+            q[x] = grown[j][x] + c->drift + c->misfit * r * r;
+        }
+    }
+}
+
+static int carry_run(Carry *c)
+{
+    int rows = (int)c->current.rows, cols = (int)c->current.cols;
+    int block_rows = (int)c->vectors.rows, block_cols = (int)c->vectors.cols / 2;
+    int tile_rows = (rows + TILE - 1) / TILE, tile_cols = (cols + TILE - 1) / TILE;
+    Py_ssize_t tiles = (Py_ssize_t)tile_rows * tile_cols, blocks = (Py_ssize_t)block_rows * block_cols;
+    c->flow = malloc(sizeof(float) * 2 * (size_t)blocks);
+    c->columns = malloc(sizeof(ColumnPair) * (size_t)cols);
+    c->low = malloc(sizeof(float) * 2 * (size_t)tiles);
+    c->busy = malloc((size_t)tile_cols + 1);
+    int done = c->flow && c->columns && c->low && c->busy;
+    if (done) {
+        c->high = c->low + tiles;
+        for (int y = 0; y < block_rows; y++)
+            for (int x = 0; x < 2 * block_cols; x++)
+                c->flow[(Py_ssize_t)y * 2 * block_cols + x] = limit(floats_at(&c->vectors, y)[x], -FAR, FAR);
+        for (int x = 0; x < cols; x++) {
+            float u = limit(((float)x + 0.5f) / (float)c->block - 0.5f, 0, (float)(block_cols - 1));
+            int left = least((int)u, block_cols - 1);
+            c->columns[x] = (ColumnPair){left, least(left + 1, block_cols - 1), u - (float)left};
+        }
+        tile_extremes(&c->probability, tile_rows, tile_cols, c->low, c->high);
+        for (int ty = 0; ty < tile_rows; ty++) {
+            for (int tx = 0; tx < tile_cols; tx++) {
+                c->busy[tx] = (unsigned char)tile_differs(c, ty, tx, tile_rows, tile_cols, block_rows, block_cols);
+                if (!c->busy[tx])
+                    tile_copy(c, ty, tx, block_rows, block_cols);
+            }
+            for (int tx = 0; tx < tile_cols;) {
+                int end = tx;
+                while (end < tile_cols && end - tx < SPAN_TILES && c->busy[end])
+                    end++;
+                if (end > tx)
+                    span_carry(c, ty, tx, end, block_rows, block_cols);
+                tx = end > tx ? end : tx + 1;
+            }
+        }
+    }
+    free(c->flow);
+    free(c->columns);
+    free(c->low);
+    free(c->busy);
+    return done ? 0 : -1;
+}
+
+static int same_shape(const Plane *a, const Plane *b, const char *name)
+{
+    if (a->rows == b->rows && a->cols == b->cols)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "%s: expected shape (%zd, %zd), got (%zd, %zd)", name, a->rows, a->cols, b->rows, b->cols);
+    return -1;
+}
+
+static int grid_fits(const Plane *grid)
+{
+    if (grid->rows >= 1 && grid->cols >= 1 && grid->rows <= SIDE_MAX && grid->cols <= SIDE_MAX)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "a grid of 1 to %d pixels a side is needed, got %zd x %zd", SIDE_MAX, grid->rows, grid->cols);
+    return -1;
+}
+
+typedef struct { PyObject *array; Plane *plane; char format; int writable; const char *name; } Argument;
+
+static int arguments_get(Argument *arguments, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (plane_get(arguments[i].plane, arguments[i].array, arguments[i].format, arguments[i].writable, arguments[i].name) < 0) {
+            while (i-- > 0)
+                plane_release(arguments[i].plane);
+            return -1;
+        }
+    return 0;
+}
+
+static void arguments_release(Argument *arguments, int count)
+{
+    for (int i = 0; i < count; i++)
+        plane_release(arguments[i].plane);
+}
+
+static PyObject *fusion_carry(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Carry c;
+    Argument a[] = {
+        {NULL, &c.previous, 'B', 0, "previous"}, {NULL, &c.current, 'B', 0, "current"},
+        {NULL, &c.vectors, 'f', 0, "vectors"}, {NULL, &c.residual, 'f', 0, "residual"},
+        {NULL, &c.probability, 'f', 0, "probability"}, {NULL, &c.variance, 'f', 0, "variance"},
+        {NULL, &c.out_probability, 'f', 1, "out_probability"}, {NULL, &c.out_variance, 'f', 1, "out_variance"},
+    };
+    float luma_px;
+    if (!PyArg_ParseTuple(args, "OOOOiOOOOffff", &a[0].array, &a[1].array, &a[2].array, &a[3].array, &c.block, &a[4].array,
+                          &a[5].array, &a[6].array, &a[7].array, &luma_px, &c.exact, &c.drift, &c.misfit))
+        return NULL;
+    if (arguments_get(a, 8) < 0)
+        return NULL;
+    PyObject *result = NULL;
+    const Plane *grid = &c.current;
+    if (grid_fits(grid) < 0 || same_shape(grid, &c.previous, "previous") < 0 || same_shape(grid, &c.probability, "probability") < 0 ||
+        same_shape(grid, &c.variance, "variance") < 0 || same_shape(grid, &c.out_probability, "out_probability") < 0 ||
+        same_shape(grid, &c.out_variance, "out_variance") < 0)
+        goto end;
+    if (c.block < 1 || c.vectors.rows != (grid->rows + c.block - 1) / c.block ||
+        c.vectors.cols != 2 * ((grid->cols + c.block - 1) / c.block) || c.residual.rows != c.vectors.rows ||
+        c.residual.cols * 2 != c.vectors.cols) {
+        PyErr_Format(PyExc_ValueError, "vectors and residual: not one for each block of %d pixels", c.block);
+        goto end;
+    }
+    if (!(luma_px > 0)) {
+        PyErr_SetString(PyExc_ValueError, "luma_px: expected more than 0");
+        goto end;
+    }
+    c.luma_scale = 1 / (luma_px * luma_px);
+    int failed;
+    Py_BEGIN_ALLOW_THREADS
+    failed = carry_run(&c);
+    Py_END_ALLOW_THREADS
+    if (failed < 0) {
+        PyErr_NoMemory();
+        goto end;
+    }
+    result = Py_NewRef(Py_None);
+end:
+    arguments_release(a, 8);
+    return result;
+}
+
+typedef struct {
+    Plane luma, probability, variance, measured, measured_variance, out_probability, out_variance;
+    float luma_scale, repeat;
+} Update;
+
+/* The filter step of one row of tiles; marks the tiles where the masks disagree. */
+static void tiles_fuse(const Update *u, int ty, unsigned char *busy)
+{
+    int rows = (int)u->luma.rows, cols = (int)u->luma.cols, y1 = least((ty + 1) * TILE, rows);
+    for (int y = ty * TILE; y < y1; y++) {
+        const float *restrict p = floats_at(&u->probability, y), *restrict q = floats_at(&u->variance, y);
+        const float *restrict z = floats_at(&u->measured, y), *restrict r = floats_at(&u->measured_variance, y);
+        float *restrict op = floats_at(&u->out_probability, y), *restrict oq = floats_at(&u->out_variance, y);
+        for (int x = 0; x < cols; x++) {
+            float gain = q[x] / (q[x] + r[x]);
+            op[x] = p[x] + gain * (z[x] - p[x]);
+            oq[x] = q[x] - gain * q[x];
+        }
+    }
+    for (int tx = 0; tx * TILE < cols; tx++) {
+        int x1 = least((tx + 1) * TILE, cols);
+        float most = 0;
+        for (int y = ty * TILE; y < y1; y++) {
+            const float *restrict p = floats_at(&u->probability, y), *restrict z = floats_at(&u->measured, y);
+            for (int x = tx * TILE; x < x1; x++) {
+                float d = fabsf(z[x] - p[x]);
+                most = d > most ? d : most;
+            }
+        }
+        busy[tx] = most > SURE;
+    }
+}
+
+static void span_smooth(const Update *u, int ty, int tx0, int tx1, Plane *fused)
+{
+    int rows = (int)u->luma.rows, cols = (int)u->luma.cols;
+    int y0 = ty * TILE, x0 = tx0 * TILE, height = least(TILE, rows - y0), width = least(tx1 * TILE, cols) - x0;
+    static const float ninth = 1.0f / 9;
+    Buffer luma, values, innovation;
+    float alike[BUFFER];
+    for (int j = 0; j < height + 2 * RADIUS; j++) {
+        int y = clamp(y0 + j - RADIUS, 0, rows - 1);
+        const unsigned char *l = bytes_at(&u->luma, y);
+        const float *v = floats_at(fused, y), *p = floats_at(&u->probability, y), *z = floats_at(&u->measured, y);
+        for (int i = 0; i < width + 2 * RADIUS; i++) {
+            int x = clamp(x0 + i - RADIUS, 0, cols - 1);
+            luma.rows[j][i] = (float)l[x];
+            values.rows[j][i] = v[x];
+            innovation.rows[j][i] = fabsf(z[x] - p[x]);
+        }
+    }
+    for (int j = 0; j < height; j++) {
+        float *restrict out = floats_at(&u->out_probability, y0 + j) + x0;
+        const float *restrict here = innovation.rows[j + RADIUS] + RADIUS, *restrict up = innovation.rows[j + RADIUS - 1] + RADIUS,
+                    *restrict down = innovation.rows[j + RADIUS + 1] + RADIUS, *restrict v = values.rows[j + RADIUS] + RADIUS;
+        mean_of_alike(luma.rows[j + RADIUS] + RADIUS, &luma, &values, j, width, u->luma_scale, alike);
+        for (int x = 0; x < width; x++) {
+            float d = ((up[x - 1] + up[x] + up[x + 1]) + (here[x - 1] + here[x] + here[x + 1]) + (down[x - 1] + down[x] + down[x + 1])) * ninth;
+            out[x] = limit(v[x] + d / (d + u->repeat) * (alike[x] - v[x]), 0, 1);
+        }
+    }
+}
+
+static int update_run(Update *u)
+{
+    int rows = (int)u->luma.rows, cols = (int)u->luma.cols;
+    int tile_rows = (rows + TILE - 1) / TILE, tile_cols = (cols + TILE - 1) / TILE;
+    unsigned char *busy = malloc((size_t)tile_rows * (size_t)tile_cols);
+    float *values = malloc(sizeof(float) * (size_t)rows * (size_t)cols);
+    int done = busy && values;
+    if (done) {
+        /* Windows reach into neighbours: they must see what was fused, not what is smoothed already. */
+        Plane fused = {.data = (unsigned char *)values, .rows = rows, .cols = cols, .stride = (Py_ssize_t)sizeof(float) * cols};
+        for (int ty = 0; ty < tile_rows; ty++)
+            tiles_fuse(u, ty, busy + (Py_ssize_t)ty * tile_cols);
+        for (int y = 0; y < rows; y++)
+            memcpy(floats_at(&fused, y), floats_at(&u->out_probability, y), sizeof(float) * (size_t)cols);
+        for (int ty = 0; ty < tile_rows; ty++)
+            for (int tx = 0; tx < tile_cols;) {
+                const unsigned char *row = busy + (Py_ssize_t)ty * tile_cols;
+                int end = tx;
+                while (end < tile_cols && end - tx < SPAN_TILES && row[end])
+                    end++;
+                if (end > tx)
+                    span_smooth(u, ty, tx, end, &fused);
+                tx = end > tx ? end : tx + 1;
+            }
+    }
+    free(busy);
+    free(values);
+    return done ? 0 : -1;
+}
+
+static PyObject *fusion_update(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Update u;
+    Argument a[] = {
+        {NULL, &u.luma, 'B', 0, "luma"}, {NULL, &u.probability, 'f', 0, "probability"},
+        {NULL, &u.variance, 'f', 0, "variance"}, {NULL, &u.measured, 'f', 0, "measured"},
+        {NULL, &u.measured_variance, 'f', 0, "measured_variance"}, {NULL, &u.out_probability, 'f', 1, "out_probability"},
+        {NULL, &u.out_variance, 'f', 1, "out_variance"},
+    };
+    float luma_px;
+    if (!PyArg_ParseTuple(args, "OOOOOOOff", &a[0].array, &a[1].array, &a[2].array, &a[3].array, &a[4].array, &a[5].array,
+                          &a[6].array, &luma_px, &u.repeat))
+        return NULL;
+    if (arguments_get(a, 7) < 0)
+        return NULL;
+    PyObject *result = NULL;
+    if (grid_fits(&u.luma) < 0 || same_shape(&u.luma, &u.probability, "probability") < 0 ||
+        same_shape(&u.luma, &u.variance, "variance") < 0 || same_shape(&u.luma, &u.measured, "measured") < 0 ||
+        same_shape(&u.luma, &u.measured_variance, "measured_variance") < 0 ||
+        same_shape(&u.luma, &u.out_probability, "out_probability") < 0 || same_shape(&u.luma, &u.out_variance, "out_variance") < 0)
+        goto end;
+    if (!(luma_px > 0)) {
+        PyErr_SetString(PyExc_ValueError, "luma_px: expected more than 0");
+        goto end;
+    }
+    u.luma_scale = 1 / (luma_px * luma_px);
+    int failed;
+    Py_BEGIN_ALLOW_THREADS
+    failed = update_run(&u);
+    Py_END_ALLOW_THREADS
+    if (failed < 0) {
+        PyErr_NoMemory();
+        goto end;
+    }
+    result = Py_NewRef(Py_None);
+end:
+    arguments_release(a, 7);
+    return result;
+}
+
+static PyMethodDef methods[] = {
+    {"carry", fusion_carry, METH_VARARGS,
+     "carry(previous, current, vectors, residual, block_px, probability, variance, out_probability, out_variance, "
+     "luma_px, exact, drift, misfit)"},
+    {"update", fusion_update, METH_VARARGS,
+     "update(luma, probability, variance, measured, measured_variance, out_probability, out_variance, luma_px, repeat)"},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_fusion", NULL, -1, methods, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__fusion(void) { return PyModule_Create(&module); }

@@ -1,0 +1,137 @@
+"""The C kernels of fusion compute what their NumPy reference says; neither trusts its arguments."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_seg import fusion_reference
+
+native: Any = pytest.importorskip("edge_seg._fusion", reason="the C extension is not built")
+kernels = [import_module("edge_seg._fusion"), fusion_reference]
+
+
+def smooth_mask(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Large sure areas, soft and hard edges: all the cases of a tile."""
+    rows, cols = np.indices(shape)
+    wave = np.sin(rows / rng.uniform(3, 20) + rng.uniform(0, 6)) + np.cos(cols / rng.uniform(3, 20))
+    return np.clip(wave * rng.uniform(0.5, 8) + 0.5, 0, 1).astype(np.float32)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 2**31),
+    st.integers(1, 60),
+    st.integers(1, 90),
+    st.sampled_from([1, 2, 3, 4, 8, 16]),
+    st.sampled_from([0.0, 0.4, 3.0, 30.0]),
+)
+def test_carry_equals_its_reference(seed: int, rows: int, cols: int, block: int, speed: float) -> None:
+    rng = np.random.default_rng(seed)
+    shape, grid = (rows, cols), (-(-rows // block), -(-cols // block))
+    previous = rng.integers(0, 256, shape, dtype=np.uint8)
+    current = np.clip(previous.astype(int) + rng.integers(-9, 10, shape), 0, 255).astype(np.uint8)
+    # Multiples of 1/16 as the flow gives them, off the halves: rounding is then the same everywhere.
+    vectors = (np.rint(rng.normal(0, speed, (*grid, 2)) * 8) / 8 + 1 / 16).astype(np.float32)
+    residual = rng.uniform(0, 20, grid).astype(np.float32)
+    mask, variance = smooth_mask(rng, shape), rng.uniform(0, 0.3, shape).astype(np.float32)
+    results = []
+    for kernel in kernels:
+        out = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
+        kernel.carry(
+            previous, current, vectors, residual, block, mask, variance, *out, 13.0, 1.0, 0.001, 0.0008
+        )
+        results.append(out)
+    # On this noise a rounding of the place by 1e-6 pixels changes luma weights by about 1e-4.
+    assert np.abs(results[0][0] - results[1][0]).max() < 5e-4
+    assert np.abs(results[0][1] - results[1][1]).max() < 5e-4
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 60), st.integers(1, 160), st.sampled_from([0.0, 0.01, 0.5]))
+def test_update_equals_its_reference(seed: int, rows: int, cols: int, disagreement: float) -> None:
+    rng = np.random.default_rng(seed)
+    shape = (rows, cols)
+    luma = (rng.integers(0, 8, shape) * 9 + 100).astype(np.uint8)
+    carried = smooth_mask(rng, shape)
+    noise = rng.normal(0, 1, shape) * (rng.random(shape) < 0.02) * disagreement
+    measured = np.clip(carried + noise, 0, 1).astype(np.float32)
+    variances = [rng.uniform(1e-3, 0.3, shape).astype(np.float32) for _ in range(2)]
+    results = []
+    for kernel in kernels:
+        out = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
+        kernel.update(luma, carried, variances[0], measured, variances[1], *out, 26.0, 0.1)
+        results.append(out)
+    assert np.abs(results[0][0] - results[1][0]).max() < 2e-5
+    assert np.abs(results[0][1] - results[1][1]).max() < 1e-6
+
+
+@pytest.mark.parametrize("vector", [np.nan, np.inf, -np.inf, 3e38, -1e9, 5000.0])
+def test_vectors_out_of_all_bounds_read_nothing_out_of_bounds(vector: float) -> None:
+    rng = np.random.default_rng(0)
+    shape = (40, 70)
+    luma, mask = rng.integers(0, 256, shape, dtype=np.uint8), rng.random(shape, dtype=np.float32)
+    vectors = np.full((10, 18, 2), vector, np.float32)
+    out = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
+    residual = np.zeros((10, 18), np.float32)
+    native.carry(luma, luma, vectors, residual, 4, mask, mask, *out, 13.0, 1.0, 0.0, 0.0)
+    assert out[0].min() >= 0
+    assert out[0].max() <= 1
+
+
+def _carry_arguments() -> dict[str, Any]:
+    luma, field = np.zeros((16, 24), np.uint8), np.zeros((16, 24), np.float32)
+    return {
+        "previous": luma,
+        "current": luma,
+        "vectors": np.zeros((4, 6, 2), np.float32),
+        "residual": np.zeros((4, 6), np.float32),
+        "block_px": 4,
+        "probability": field,
+        "variance": field,
+        "out_probability": field.copy(),
+        "out_variance": field.copy(),
+        "luma_px": 13.0,
+        "exact": 1.0,
+        "drift": 0.0,
+        "misfit": 0.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("previous", np.zeros((16, 23), np.uint8), ValueError),
+        ("previous", np.zeros((16, 24), np.float32), TypeError),
+        ("current", np.zeros((0, 24), np.uint8), ValueError),
+        ("vectors", np.zeros((4, 5, 2), np.float32), ValueError),
+        ("vectors", np.zeros((4, 6), np.float32), ValueError),
+        ("residual", np.zeros((3, 6), np.float32), ValueError),
+        ("block_px", 0, ValueError),
+        ("block_px", 8, ValueError),
+        ("probability", np.zeros((16, 24), np.float64), TypeError),
+        ("variance", np.zeros((15, 24), np.float32), ValueError),
+        ("out_probability", np.zeros((16, 48), np.float32)[:, ::2], ValueError),
+        ("out_variance", np.zeros((17, 24), np.float32), ValueError),
+        ("luma_px", 0.0, ValueError),
+    ],
+)
+def test_carry_refuses_what_does_not_fit(name: str, value: Any, error: type[Exception]) -> None:
+    native.carry(*_carry_arguments().values())
+    with pytest.raises(error):
+        native.carry(*{**_carry_arguments(), name: value}.values())
+
+
+@pytest.mark.parametrize("wrong", range(7))
+def test_update_refuses_what_does_not_fit(wrong: int) -> None:
+    arguments: list[Any] = [np.zeros((16, 24), np.uint8)]
+    arguments += [np.full((16, 24), 0.1, np.float32) for _ in range(6)]
+    native.update(*arguments, 26.0, 0.1)
+    arguments[wrong] = arguments[wrong][:-1]
+    with pytest.raises(ValueError, match="expected shape"):
+        native.update(*arguments, 26.0, 0.1)
