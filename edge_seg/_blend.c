@@ -41,10 +41,23 @@ typedef struct {
     int kind;
 } Span;
 
+/* A position between two nodes, as it is wanted by a multiplication that keeps the upper 16 bits: base + fraction *
+ * step / 65536 with fraction in [-1/2, 1/2), counted from the nearer node. */
+typedef struct {
+    int16_t fraction;
+    int16_t second; /* -1 where the nearer node is the second one, else 0 */
+} Fraction;
+
+static inline int16_t between(int16_t base, int16_t step, int16_t fraction, int16_t second)
+{
+    return (int16_t)(base + (int16_t)(step & second) + (int16_t)((step * fraction) >> 16));
+}
+
 /* Where the columns (or rows) of a plane lie between the nodes of the grid. */
 typedef struct {
     int *cell_start; /* [nodes + 1]: the first column of each cell */
-    int16_t *weight; /* [columns + LANES]: position inside the cell, Q15 */
+    int16_t *weight; /* [columns + 2 * LANES]: position inside the cell, see Fraction */
+    int16_t *second; /* the same */
 } Axis;
 
 typedef struct {
@@ -63,13 +76,14 @@ typedef struct {
     int span_count, span_top, span_bottom;
 } Work;
 
-/* Where a position, in half pixels, falls between the grid's nodes, centres aligned: index, and weight in Q15. */
-static void locate(int position, int size, int nodes, int *index, int *weight)
+/* Where a position, in half pixels, falls between the grid's nodes, centres aligned. */
+static Fraction locate(int position, int size, int nodes, int *index)
 {
     int64_t numerator = (int64_t)position * nodes - size; /* in units of 1 / (2 * size) */
     int64_t unit = 2 * (int64_t)size, cell = numerator / unit;
     *index = numerator <= 0 ? 0 : cell >= nodes - 1 ? nodes - 1 : (int)cell;
-    *weight = numerator <= 0 || cell >= nodes - 1 ? 0 : (int)(((numerator - cell * unit) << 15) / unit);
+    int weight = numerator <= 0 || cell >= nodes - 1 ? 0 : (int)(((numerator - cell * unit) << 16) / unit);
+    return (Fraction){(int16_t)(weight < 32768 ? weight : weight - 65536), weight < 32768 ? 0 : -1};
 }
 
 /* NaN becomes 0: an alpha that cannot be computed shows the background. */
@@ -86,6 +100,21 @@ static void convert(const float *values, float one, int16_t *out, int count)
     for (int i = 0; i < count; i++)
         out[i] = fixed(values[i], one);
     out[count] = out[count - 1];
+}
+
+/* How many bytes from `at` on, at most `count`, equal the first. */
+static int run_length(const uint8_t *at, int count)
+{
+    uint64_t pattern = at[0] * UINT64_C(0x0101010101010101), word;
+    int n = 0;
+    for (; n + 8 <= count; n += 8) {
+        memcpy(&word, at + n, 8);
+        if (word != pattern)
+            break;
+    }
+    while (n < count && at[n] == at[0])
+        n++;
+    return n;
 }
 
 static int load_row(Work *w, const Grid *grid, int row)
@@ -106,15 +135,25 @@ static int load_row(Work *w, const Grid *grid, int row)
     convert(grid->offset + at, ALPHA_ONE, nodes, n);
     for (int i = 0; i < n; i++)
         kinds[i] = nodes[i] <= 2 ? BACK : nodes[i] >= ALPHA_ONE ? FRONT : BAND;
+    if (grid->gain) {
+        const float *restrict gy = grid->gain + at, *restrict gu = gy + plane, *restrict gv = gu + plane;
+        for (int i = 0; i < n; i++)
+            kinds[i] = (gy[i] != 0) | (gu[i] != 0) | (gv[i] != 0) ? BAND : kinds[i];
+    }
+    /* There is no gain but where something is blended: from the first such node to the last. */
+    int first = kinds[0] == BAND ? 0 : run_length(kinds, n), last = n;
+    while (last > first && kinds[last - 1] != BAND)
+        last--;
     for (int k = 0; grid->gain && k < 3; k++) {
         int16_t *field = nodes + (GAIN_Y + k) * (n + 1);
-        convert(grid->gain + k * plane + at, GAIN_ONE, field, n);
-        for (int i = 0; i < n; i++)
-            kinds[i] = field[i] ? BAND : kinds[i];
+        memset(field, 0, sizeof(int16_t) * (size_t)(n + 1));
+        for (int i = first; i < last; i++)
+            field[i] = fixed(grid->gain[k * plane + at + i], GAIN_ONE);
+        field[n] = field[n - 1];
     }
     for (int k = 0; grid->colour && k < 3; k++) {
-        int16_t *field = nodes + (COLOUR_Y + k) * (n + 1);
-        const uint8_t *colour = grid->colour + k * plane + at;
+        int16_t *restrict field = nodes + (COLOUR_Y + k) * (n + 1);
+        const uint8_t *restrict colour = grid->colour + k * plane + at;
         for (int i = 0; i < n; i++)
             field[i] = (int16_t)(colour[i] * COLOUR_ONE);
         field[n] = field[n - 1];
@@ -125,18 +164,25 @@ static int load_row(Work *w, const Grid *grid, int row)
 static void find_spans(Work *w, const Grid *grid)
 {
     const int *cell_start = w->luma.cell_start;
+    uint8_t *restrict kind = w->kind;
     Span *spans = w->spans;
     int n = 0;
-    for (int i = 0; i < grid->cols; i++) {
-        if (cell_start[i] == cell_start[i + 1])
+    for (int i = 0; i + 1 < grid->cols; i++) /* from nodes to the cells between them */
+        kind[i] = kind[i] == kind[i + 1] ? kind[i] : BAND;
+    for (int i = 0, next; i < grid->cols; i = next) {
+        next = i + run_length(kind + i, grid->cols - i);
+        int first = i, last = next - 1; /* without cells that no pixel lies in, where the grid is the finer one */
+        while (first < next && cell_start[first] == cell_start[first + 1])
+            first++;
+        while (last > first && cell_start[last] == cell_start[last + 1])
+            last--;
+        if (first == next)
             continue;
-        int right = i + 1 < grid->cols ? i + 1 : i;
-        int kind = w->kind[i] == w->kind[right] ? w->kind[i] : BAND;
-        if (n > 0 && spans[n - 1].kind == kind) {
-            spans[n - 1].stop = cell_start[i + 1];
-            spans[n - 1].last_cell = i;
+        if (n > 0 && spans[n - 1].kind == kind[i]) {
+            spans[n - 1].stop = cell_start[next];
+            spans[n - 1].last_cell = last;
         } else {
-            spans[n++] = (Span){cell_start[i], cell_start[i + 1], i, i, kind};
+            spans[n++] = (Span){cell_start[first], cell_start[next], first, last, kind[i]};
         }
     }
     /* A chroma sample lies over two luma columns: the band takes the whole of it. */
@@ -166,9 +212,10 @@ static void axis_init(Axis *axis, int count, int size, int nodes, int (*centre)(
 {
     int next = 0;
     for (int x = 0; x < count; x++) {
-        int cell, weight;
-        locate(centre(x, size), size, nodes, &cell, &weight);
-        axis->weight[x] = (int16_t)weight;
+        int cell;
+        Fraction at = locate(centre(x, size), size, nodes, &cell);
+        axis->weight[x] = at.fraction;
+        axis->second[x] = at.second;
         while (next <= cell)
             axis->cell_start[next++] = x;
     }
@@ -179,30 +226,32 @@ static void axis_init(Axis *axis, int count, int size, int nodes, int (*centre)(
 /* One field at the picture's columns start to stop, of a row of the picture at the grid's columns. */
 static void expand(const Axis *axis, const int16_t *edge, int16_t *restrict out, int cell, int start, int stop)
 {
-    const int16_t *restrict weight = axis->weight;
-    while (axis->cell_start[cell] > start)
+    const int16_t *restrict weight = axis->weight, *restrict second = axis->second;
+    const int *restrict cell_start = axis->cell_start;
+    while (cell_start[cell] > start)
         cell--;
-    for (; axis->cell_start[cell] < stop; cell++) {
+    for (; cell_start[cell] < stop; cell++) {
         const int16_t base = edge[cell], step = (int16_t)(edge[cell + 1] - edge[cell]);
         /* Whole registers: what is written past the cell is overwritten by the next one. */
-        for (int x = axis->cell_start[cell]; x < axis->cell_start[cell + 1]; x += LANES) {
+        for (int x = cell_start[cell]; x < cell_start[cell + 1]; x += LANES) {
             int16_t value[LANES];
             for (int lane = 0; lane < LANES; lane++)
-                value[lane] = (int16_t)(base + ((step * weight[x + lane]) >> 15));
+                value[lane] = between(base, step, weight[x + lane], second[x + lane]);
             memcpy(out + x, value, sizeof value);
         }
     }
 }
 
 /* The same field at the grid's columns between two grid rows. */
-static const int16_t *between(const Work *w, const Grid *grid, int field, const int slots[2], int weight, const Span *span)
+static const int16_t *row_between(const Work *w, const Grid *grid, int field, const int slots[2], Fraction at,
+                                  const Span *span)
 {
     int n = grid->cols + 1, first = span->first_cell > 0 ? span->first_cell - 1 : 0;
     int last = span->last_cell + 2 < n ? span->last_cell + 2 : n - 1;
     const int16_t *restrict top = w->nodes[slots[0]] + field * n, *restrict low = w->nodes[slots[1]] + field * n;
     int16_t *restrict edge = w->edge + field * n;
     for (int i = first; i <= last; i++)
-        edge[i] = (int16_t)(top[i] + (((low[i] - top[i]) * weight) >> 15));
+        edge[i] = between(top[i], (int16_t)(low[i] - top[i]), at.fraction, at.second);
     return edge;
 }
 
@@ -273,7 +322,7 @@ static void copy_span(const Span *span, const uint8_t *front, const uint8_t *bac
 
 #define ROW(plane, y) ((plane)->data + (Py_ssize_t)(y) * (plane)->stride)
 
-static void luma_row(Work *w, const Grid *grid, const Span *span, const int slots[2], int weight, const uint8_t *front,
+static void luma_row(Work *w, const Grid *grid, const Span *span, const int slots[2], Fraction at, const uint8_t *front,
                      const uint8_t *back, uint8_t *out, int16_t *alpha)
 {
     int start = span->start, stop = span->stop, count = stop - start;
@@ -282,7 +331,7 @@ static void luma_row(Work *w, const Grid *grid, const Span *span, const int slot
     for (int k = 0; k < 3; k++) {
         if ((k == 1 && !grid->gain) || (k == 2 && !grid->colour))
             continue;
-        expand(&w->luma, between(w, grid, wanted[k], slots, weight, span), w->field[k], span->first_cell, start, stop);
+        expand(&w->luma, row_between(w, grid, wanted[k], slots, at, span), w->field[k], span->first_cell, start, stop);
         field[k] = w->field[k] + start;
     }
     fit(field[0], field[1], w->chroma_term + start, front + start, alpha + start, count);
@@ -293,10 +342,11 @@ static void composite(Work *w, const Plane front[3], const Plane back[3], const 
 {
     for (int pair = 0; 2 * pair < w->height; pair++) {
         int count = 2 * pair + 1 < w->height ? 2 : 1;
-        int cell[3], weight[3], slots[3][2]; /* of both luma rows, and of the chroma row */
+        int cell[3], slots[3][2]; /* of both luma rows, and of the chroma row */
+        Fraction at[3];
         for (int r = 0; r < 3; r++) {
             int centre = r < count ? luma_centre(2 * pair + r, w->height) : chroma_centre(pair, w->height);
-            locate(centre, w->height, grid->rows, &cell[r], &weight[r]);
+            at[r] = locate(centre, w->height, grid->rows, &cell[r]);
         }
         int bottom = cell[count - 1] + (cell[count - 1] + 1 < grid->rows);
         if (cell[0] != w->span_top || bottom != w->span_bottom) {
@@ -328,13 +378,13 @@ static void composite(Work *w, const Plane front[3], const Plane back[3], const 
             }
             if (grid->gain) {
                 for (int k = 0; k < 2; k++)
-                    expand(&w->chroma, between(w, grid, GAIN_U + k, slots[2], weight[2], span), w->field[k],
+                    expand(&w->chroma, row_between(w, grid, GAIN_U + k, slots[2], at[2], span), w->field[k],
                            span->first_cell, start, stop);
                 chroma_fit(w->field[0] + start, w->field[1] + start, fu + start, fv + start, w->chroma_term + 2 * start,
                            width);
             }
             for (int r = 0; r < count; r++)
-                luma_row(w, grid, span, slots[r], weight[r], ROW(&front[0], 2 * pair + r), ROW(&back[0], 2 * pair + r),
+                luma_row(w, grid, span, slots[r], at[r], ROW(&front[0], 2 * pair + r), ROW(&back[0], 2 * pair + r),
                          ROW(&out[0], 2 * pair + r), w->alpha[r]);
             if (span->stop % 2)
                 for (int r = 0; r < count; r++)
@@ -344,7 +394,7 @@ static void composite(Work *w, const Plane front[3], const Plane back[3], const 
             for (int p = 1; p < 3; p++) {
                 const int16_t *colour = NULL;
                 if (grid->colour) {
-                    expand(&w->chroma, between(w, grid, COLOUR_Y + p, slots[2], weight[2], span), w->field[0],
+                    expand(&w->chroma, row_between(w, grid, COLOUR_Y + p, slots[2], at[2], span), w->field[0],
                            span->first_cell, start, stop);
                     colour = w->field[0] + start;
                 }
@@ -367,7 +417,7 @@ static void *work_create(Work *w, int width, int height, const Grid *grid)
 {
     size_t columns = (size_t)width + 2 * LANES, n = (size_t)grid->cols + 1, fields = n * FIELDS;
     size_t bytes = 2 * sizeof(int) * n + sizeof(Span) * n + (SLOTS + 1) * n +
-                   sizeof(int16_t) * ((SLOTS + 1) * fields + 9 * columns) + 16 * (2 * SLOTS + 16);
+                   sizeof(int16_t) * ((SLOTS + 1) * fields + 11 * columns) + 16 * (2 * SLOTS + 16);
     char *memory = PyMem_Calloc(1, bytes), *cursor = memory;
     if (memory == NULL) {
         PyErr_NoMemory();
@@ -379,6 +429,7 @@ static void *work_create(Work *w, int width, int height, const Grid *grid)
         Axis *axis = k ? &w->chroma : &w->luma;
         axis->cell_start = carve(&cursor, sizeof(int) * n);
         axis->weight = carve(&cursor, sizeof(int16_t) * columns);
+        axis->second = carve(&cursor, sizeof(int16_t) * columns);
     }
     for (int k = 0; k < SLOTS; k++) {
         w->nodes[k] = carve(&cursor, sizeof(int16_t) * fields);

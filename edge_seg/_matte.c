@@ -2,20 +2,22 @@
  * explains the mask in the window around it. edge_seg/matte.py explains the method and holds the reference in
  * NumPy and OpenCV; both differ by rounding only.
  *
- * Column sums slide down the grid; rows are handled in blocks of 16 nodes, and blocks without a node of the band
+ * Column sums slide down the grid; rows are handled in blocks of 8 nodes, and blocks without a node of the band
  * in reach are skipped. Fields are kept apart (structure of arrays), so every loop over a block vectorises.
  */
 #include "_buffers.h"
+#include <math.h>
 
 enum { WEIGHT, MASK, IY, IU, IV, YY, YU, YV, UU, UV, VV, MY, MU, MV, MOMENTS };
-#define BLOCK 16
+#define BLOCK 8
 #define FITS 4     /* gain of y, u, v, and offset */
 #define MAX_RADIUS 16
 #define MAX_SIDE 4096
 
 typedef struct {
     int rows, cols, radius, smoothing, passes;
-    float epsilon, chroma_scale, weight_floor, low, high, sharpness, level, steepest;
+    int step; /* 2: only every other row is fitted, and averaging fills the rows between */
+    float epsilon, chroma_scale, weight_floor, low, high, sharpness, level, steepest, negligible;
 } Task;
 
 typedef struct {
@@ -33,36 +35,49 @@ typedef struct {
     uint8_t *needed; /* rows x blocks: whether anyone uses what is computed for the block */
     uint8_t *kind;   /* rows x stride: what each node is, 0 beyond the grid */
     int blocks;
+    int first_block, last_block, first_row, last_row; /* what holds everything needed, ends excluded */
 } Work;
 
-/* Adds (sign 1) or removes (sign -1) one grid row to the column sums. Colours are centred, so that variances do
- * not drown in rounding. */
-static void slide(const Task *t, const Work *w, const float *mask, const uint8_t *y, const uint8_t *u,
-                  const uint8_t *v, float sign)
+/* Adds (sign 1) or removes (sign -1) one grid row to the column sums, block by block. Colours are centred, so that
+ * variances do not drown in rounding. */
+static void slide(const Task *t, const Work *w, const float *restrict mask, const uint8_t *restrict y,
+                  const uint8_t *restrict u, const uint8_t *restrict v, float sign)
 {
-    const int s = w->stride;
-    float *restrict sums = w->sums + MAX_RADIUS;
     const float floor = t->weight_floor, chroma = t->chroma_scale / 255.0f;
-    for (int x = 0; x < t->cols; x++) {
-        float m = mask[x], certainty = 2 * m - 1;
-        certainty = certainty < 0 ? -certainty : certainty;
-        float weight = sign * (certainty + floor);
-        float a = ((float)y[x] - 128) * (1 / 255.0f), b = ((float)u[x] - 128) * chroma, c = ((float)v[x] - 128) * chroma;
-        float wa = weight * a, wb = weight * b, wc = weight * c;
-        sums[x] += weight;
-        sums[x + MASK * s] += weight * m;
-        sums[x + IY * s] += wa;
-        sums[x + IU * s] += wb;
-        sums[x + IV * s] += wc;
-        sums[x + YY * s] += wa * a;
-        sums[x + YU * s] += wa * b;
-        sums[x + YV * s] += wa * c;
-        sums[x + UU * s] += wb * b;
-        sums[x + UV * s] += wb * c;
-        sums[x + VV * s] += wc * c;
-        sums[x + MY * s] += wa * m;
-        sums[x + MU * s] += wb * m;
-        sums[x + MV * s] += wc * m;
+    for (int block = w->first_block; block < w->last_block; block++) {
+        int start = block * BLOCK, count = t->cols - start < BLOCK ? t->cols - start : BLOCK;
+        float p[BLOCK] = {0}, term[MOMENTS][BLOCK];
+        uint8_t py[BLOCK] = {0}, pu[BLOCK] = {0}, pv[BLOCK] = {0};
+        memcpy(p, mask + start, sizeof(float) * (size_t)count);
+        memcpy(py, y + start, (size_t)count);
+        memcpy(pu, u + start, (size_t)count);
+        memcpy(pv, v + start, (size_t)count);
+        for (int i = 0; i < BLOCK; i++) {
+            float m = p[i], certainty = fabsf(2 * m - 1);
+            float weight = i < count ? sign * (certainty + floor) : 0;
+            float a = (float)(py[i] - 128) * (1 / 255.0f), b = (float)(pu[i] - 128) * chroma;
+            float c = (float)(pv[i] - 128) * chroma;
+            float wa = weight * a, wb = weight * b, wc = weight * c;
+            term[WEIGHT][i] = weight;
+            term[MASK][i] = weight * m;
+            term[IY][i] = wa;
+            term[IU][i] = wb;
+            term[IV][i] = wc;
+            term[YY][i] = wa * a;
+            term[YU][i] = wa * b;
+            term[YV][i] = wa * c;
+            term[UU][i] = wb * b;
+            term[UV][i] = wb * c;
+            term[VV][i] = wc * c;
+            term[MY][i] = wa * m;
+            term[MU][i] = wb * m;
+            term[MV][i] = wc * m;
+        }
+        for (int k = 0; k < MOMENTS; k++) {
+            float *sums = w->sums + k * w->stride + MAX_RADIUS + start;
+            for (int i = 0; i < BLOCK; i++)
+                sums[i] += term[k][i];
+        }
     }
 }
 
@@ -73,8 +88,9 @@ static inline float clamp(float value, float limit)
 }
 
 /* Solves (covariance + epsilon) gain = covariance with the mask, by Cramer's rule, for a block of nodes. */
-static void solve(const Task *t, const float sum[MOMENTS][BLOCK], float *restrict fits, Py_ssize_t plane)
+static void solve(const Task *t, const float sum[MOMENTS][BLOCK], float *fits, Py_ssize_t plane)
 {
+    float fit[FITS][BLOCK];
     for (int i = 0; i < BLOCK; i++) {
         float scale = 1 / (sum[WEIGHT][i] > 1e-6f ? sum[WEIGHT][i] : 1e-6f);
         float m = sum[MASK][i] * scale, a = sum[IY][i] * scale, b = sum[IU][i] * scale, c = sum[IV][i] * scale;
@@ -94,11 +110,13 @@ static void solve(const Task *t, const float sum[MOMENTS][BLOCK], float *restric
         gy = clamp(gy, t->steepest);
         gu = clamp(gu, t->steepest);
         gv = clamp(gv, t->steepest);
-        fits[i] = gy;
-        fits[i + plane] = gu;
-        fits[i + 2 * plane] = gv;
-        fits[i + 3 * plane] = m - gy * a - gu * b - gv * c;
+        fit[0][i] = gy;
+        fit[1][i] = gu;
+        fit[2][i] = gv;
+        fit[3][i] = m - gy * a - gu * b - gv * c;
     }
+    for (int k = 0; k < FITS; k++)
+        memcpy(fits + k * plane, fit[k], sizeof fit[k]);
 }
 
 /* What the person's colour is where the picture shows half person, half room: blur fusion's F + (F - B) / 2, with
@@ -117,6 +135,7 @@ static void foreground(const float sum[MOMENTS][BLOCK], int centred, int product
 
 static void fit_row(const Task *t, const Work *w, int row, const Result *r)
 {
+    const int twice = t->step == 2 && row + 1 < t->rows;
     Py_ssize_t plane = (Py_ssize_t)t->rows * w->stride;
     float sum[MOMENTS][BLOCK];
     for (int block = 0; block < w->blocks; block++) {
@@ -136,9 +155,12 @@ static void fit_row(const Task *t, const Work *w, int row, const Result *r)
         solve(t, sums, fits, plane);
         for (int k = 0; k < FITS; k++) /* beyond the grid */
             memset(fits + k * plane + count, 0, sizeof(float) * (size_t)(BLOCK - count));
-        for (int k = 0; k < 3; k++)
-            foreground(sums, IY + k, MY + k, k ? 255 / t->chroma_scale : 255,
-                       r->colour[k] + (Py_ssize_t)row * t->cols + start, count);
+        for (int k = 0; k < 3; k++) {
+            uint8_t *colour = r->colour[k] + (Py_ssize_t)row * t->cols + start;
+            foreground(sums, IY + k, MY + k, k ? 255 / t->chroma_scale : 255, colour, count);
+            if (twice)
+                memcpy(colour + t->cols, colour, (size_t)count);
+        }
     }
 }
 
@@ -149,6 +171,7 @@ static void share_row(const Task *t, const Work *w, int row)
     int top = row - t->radius < 0 ? 0 : row - t->radius;
     int bottom = row + t->radius >= t->rows ? t->rows - 1 : row + t->radius;
     float slope = 1 / (t->high - t->low);
+    float *after = share + t->cols;
     for (int block = 0; block < w->blocks; block++) {
         float total[BLOCK] = {0};
         for (int d = -t->radius; d <= t->radius; d++)
@@ -156,12 +179,13 @@ static void share_row(const Task *t, const Work *w, int row)
                 total[i] += w->row_sum[MAX_RADIUS + block * BLOCK + i + d];
         for (int i = 0; i < BLOCK; i++) {
             int x = block * BLOCK + i;
-            int left = x - t->radius < 0 ? 0 : x - t->radius, right = x + t->radius >= t->cols ? t->cols - 1 : x + t->radius;
-            float area = (float)((right - left + 1) * (bottom - top + 1));
-            float value = x < t->cols ? (total[i] / area - t->low) * slope : 0;
-            share[x] = value < 0 ? 0 : value > 1 ? 1 : value;
+            int left = x < t->radius ? 0 : x - t->radius, right = x + t->radius < t->cols ? x + t->radius : t->cols - 1;
+            float value = (total[i] / (float)((right - left + 1) * (bottom - top + 1)) - t->low) * slope;
+            value = value < 0 ? 0 : value;
+            share[x] = value > 1 ? 1 : value;
         }
     }
+    memset(after, 0, sizeof(float) * (size_t)(w->blocks * BLOCK - t->cols)); /* beyond the grid */
 }
 
 static void add_uncertainty(const Task *t, const Work *w, const float *mask, float sign)
@@ -174,16 +198,22 @@ static void add_uncertainty(const Task *t, const Work *w, const float *mask, flo
 enum { ROOM = 1, PERSON = 2, UNSURE = 4 };
 
 /* What is blended, or fitted, or beside such a node, is wanted; and so are the fits that are averaged there. */
-static void mark_needed(const Task *t, const Work *w)
+static void mark_needed(const Task *t, Work *w)
 {
-    const int reach = t->smoothing > 1 ? t->smoothing : 1;
+    const int reach = t->smoothing > 2 ? t->smoothing : 2;
     memset(w->needed, 0, (size_t)t->rows * (size_t)w->blocks);
+    w->first_block = w->blocks;
+    w->first_row = t->rows;
+    w->last_block = w->last_row = 0;
     for (int row = 0; row < t->rows; row++) {
         const float *share = w->share + (Py_ssize_t)row * w->stride + MAX_RADIUS;
         const float *mask = w->mask + (Py_ssize_t)row * t->cols;
         uint8_t *kind = w->kind + (Py_ssize_t)row * w->stride + MAX_RADIUS;
-        for (int x = 0; x < t->cols; x++)
-            kind[x] = share[x] > 0 ? UNSURE : mask[x] <= 0 ? ROOM : mask[x] >= 1 ? PERSON : UNSURE;
+        for (int x = 0; x < t->cols; x++) {
+            float m = mask[x];
+            int pure = m <= 0 ? ROOM : m >= 1 ? PERSON : UNSURE;
+            kind[x] = (uint8_t)(share[x] > 0 ? UNSURE : pure);
+        }
     }
     for (int row = 0; row < t->rows; row++) {
         const uint8_t *kind = w->kind + (Py_ssize_t)row * w->stride + MAX_RADIUS;
@@ -193,11 +223,20 @@ static void mark_needed(const Task *t, const Work *w)
             uint8_t any = 0;
             for (int x = block * BLOCK - reach; x < (block + 1) * BLOCK + reach; x++)
                 any |= kind[x] | below[x];
-            if (any != ROOM && any != PERSON)
-                for (int y = top; y <= bottom; y++)
-                    w->needed[y * w->blocks + block] = 1;
+            if (any == ROOM || any == PERSON)
+                continue;
+            for (int y = top; y <= bottom; y++)
+                w->needed[y * w->blocks + block] = 1;
+            w->first_block = block < w->first_block ? block : w->first_block;
+            w->last_block = block + 1 > w->last_block ? block + 1 : w->last_block;
+            w->first_row = top < w->first_row ? top : w->first_row;
+            w->last_row = bottom + 1; /* never less than before */
         }
     }
+    /* Windows reach into the blocks beside. */
+    const int beside = (t->radius + BLOCK - 1) / BLOCK;
+    w->first_block = w->first_block > beside ? w->first_block - beside : 0;
+    w->last_block = w->last_block + beside < w->blocks ? w->last_block + beside : w->blocks;
 }
 
 static void finish_row(const Task *t, const Work *w, int row, const float *mask, const Result *r)
@@ -205,6 +244,8 @@ static void finish_row(const Task *t, const Work *w, int row, const float *mask,
     Py_ssize_t plane = (Py_ssize_t)t->rows * w->stride, at = (Py_ssize_t)row * t->cols;
     int s = t->smoothing;
     int top = row - s < 0 ? 0 : row - s, bottom = row + s >= t->rows ? t->rows - 1 : row + s;
+    top += top % t->step;
+    const int rows = (bottom - top) / t->step + 1;
     const float *share = w->share + (Py_ssize_t)row * w->stride + MAX_RADIUS;
     for (int block = 0; block < w->blocks; block++) {
         int start = block * BLOCK, count = t->cols - start < BLOCK ? t->cols - start : BLOCK;
@@ -220,7 +261,7 @@ static void finish_row(const Task *t, const Work *w, int row, const float *mask,
         float mean[FITS][BLOCK];
         for (int k = 0; k < FITS; k++) {
             float column[BLOCK + 2 * MAX_RADIUS] = {0}, total[BLOCK] = {0};
-            for (int y = top; y <= bottom; y++) {
+            for (int y = top; y <= bottom; y += t->step) {
                 const float *fits = w->fits + k * plane + (Py_ssize_t)y * w->stride + MAX_RADIUS + start - s;
                 for (int i = 0; i < BLOCK + 2 * s; i++)
                     column[i] += fits[i];
@@ -229,27 +270,28 @@ static void finish_row(const Task *t, const Work *w, int row, const float *mask,
                 for (int i = 0; i < BLOCK; i++)
                     total[i] += column[i + d];
             for (int i = 0; i < BLOCK; i++) {
-                int x = start + i, left = x - s < 0 ? 0 : x - s, right = x + s >= t->cols ? t->cols - 1 : x + s;
-                mean[k][i] = total[i] / (float)((right - left + 1) * (bottom - top + 1));
+                int x = start + i, left = x < s ? 0 : x - s, right = x + s < t->cols ? x + s : t->cols - 1;
+                mean[k][i] = total[i] / (float)((right - left + 1) * rows);
             }
         }
-        for (int i = 0; i < count; i++) {
-            Py_ssize_t to = at + start + i;
+        float old[BLOCK] = {0};
+        memcpy(old, mask + start, sizeof(float) * (size_t)count);
+        for (int i = 0; i < BLOCK; i++) {
             float part = share[start + i], steep = part * t->sharpness;
-            float gy = mean[0][i] * steep;
-            float gu = mean[1][i] * t->chroma_scale * steep, gv = mean[2][i] * t->chroma_scale * steep;
-            r->gain[0][to] = gy;
-            r->gain[1][to] = gu;
-            r->gain[2][to] = gv;
+            mean[0][i] *= steep;
+            mean[1][i] *= steep * t->chroma_scale;
+            mean[2][i] *= steep * t->chroma_scale;
             /* Sharpened about one half, and mixed with the mask. */
-            r->offset[to] = part * ((mean[3][i] - 0.5f) * t->sharpness + 0.5f) + (1 - part) * mask[start + i];
+            mean[3][i] = part * ((mean[3][i] - 0.5f) * t->sharpness + 0.5f) + (1 - part) * old[i];
         }
+        for (int k = 0; k < FITS; k++)
+            memcpy((k < 3 ? r->gain[k] : r->offset) + at + start, mean[k], sizeof(float) * (size_t)count);
     }
 }
 
 #define ROW(plane, row) ((plane)->data + (Py_ssize_t)(row) * (plane)->stride)
 
-static void one_pass(const Task *t, const Work *w, const Plane *colours, const Result *r)
+static void one_pass(const Task *t, Work *w, const Plane *colours, const Result *r)
 {
     const int n = t->radius;
     memset(w->sums, 0, sizeof(float) * MOMENTS * (size_t)w->stride);
@@ -263,14 +305,15 @@ static void one_pass(const Task *t, const Work *w, const Plane *colours, const R
             share_row(t, w, row);
     }
     mark_needed(t, w);
-    for (int row = -n; row < t->rows; row++) {
-        for (int side = 0; side < 2; side++) {
-            int moved = side ? row - n - 1 : row + n;
-            if (moved >= 0 && moved < t->rows && (side == 0 || row > n))
-                slide(t, w, w->mask + (Py_ssize_t)moved * t->cols, ROW(&colours[0], moved), ROW(&colours[1], moved),
-                      ROW(&colours[2], moved), side ? -1.0f : 1.0f);
-        }
-        if (row >= 0)
+    for (int row = w->first_row - 2 * n; row < w->last_row; row++) {
+        int entering = row + n, leaving = row - n - 1;
+        if (entering >= 0 && entering < t->rows && entering >= w->first_row - n)
+            slide(t, w, w->mask + (Py_ssize_t)entering * t->cols, ROW(&colours[0], entering), ROW(&colours[1], entering),
+                  ROW(&colours[2], entering), 1);
+        if (leaving >= 0 && leaving >= w->first_row - n)
+            slide(t, w, w->mask + (Py_ssize_t)leaving * t->cols, ROW(&colours[0], leaving), ROW(&colours[1], leaving),
+                  ROW(&colours[2], leaving), -1);
+        if (row >= w->first_row && row % t->step == 0)
             fit_row(t, w, row, r);
     }
     for (int row = 0; row < t->rows; row++)
@@ -292,7 +335,46 @@ static void evaluate(const Task *t, const Work *w, const Plane *colours, const R
     }
 }
 
-static void refine(const Task *t, const Work *w, const Plane *mask, const Plane *colours, const Result *r)
+/* Nodes around which the fit says next to nothing, or next to everything, everywhere: they say just that, and need
+ * not be blended. `alpha` is the fit at the nodes, as `evaluate` leaves it in the work's mask. */
+static void settle(const Task *t, const Work *w, const Result *r)
+{
+    const float none = t->negligible, all = 1 - t->negligible;
+    for (int row = w->first_row; row < w->last_row; row++) {
+        Py_ssize_t at = (Py_ssize_t)row * t->cols;
+        const float *here = w->mask + at;
+        const float *above = row > 0 ? here - t->cols : here, *below = row + 1 < t->rows ? here + t->cols : here;
+        for (int block = 0; block < w->blocks; block++) {
+            if (!w->needed[row * w->blocks + block])
+                continue;
+            int start = block * BLOCK, count = t->cols - start < BLOCK ? t->cols - start : BLOCK;
+            float low[BLOCK + 2], high[BLOCK + 2];
+            int left = start > 0, right = start + count < t->cols;
+            for (int i = -left; i < count + right; i++) {
+                float a = above[start + i], b = here[start + i], c = below[start + i];
+                float least = a < b ? a : b, most = a > b ? a : b;
+                low[i + 1] = least < c ? least : c;
+                high[i + 1] = most > c ? most : c;
+            }
+            if (!left)
+                low[0] = low[1], high[0] = high[1];
+            if (!right)
+                low[count + 1] = low[count], high[count + 1] = high[count];
+            for (int i = 0; i < count; i++) {
+                float least = low[i] < low[i + 1] ? low[i] : low[i + 1], most = high[i] > high[i + 1] ? high[i] : high[i + 1];
+                least = least < low[i + 2] ? least : low[i + 2];
+                most = most > high[i + 2] ? most : high[i + 2];
+                if (most >= none && least <= all)
+                    continue;
+                r->offset[at + start + i] = most < none ? 0.0f : 1.0f;
+                for (int k = 0; k < 3; k++)
+                    r->gain[k][at + start + i] = 0;
+            }
+        }
+    }
+}
+
+static void refine(const Task *t, Work *w, const Plane *mask, const Plane *colours, const Result *r)
 {
     float scale = 1 / (1 - 2 * t->level);
     for (int row = 0; row < t->rows; row++) {
@@ -308,6 +390,8 @@ static void refine(const Task *t, const Work *w, const Plane *mask, const Plane 
             evaluate(t, w, colours, r);
         one_pass(t, w, colours, r);
     }
+    evaluate(t, w, colours, r);
+    settle(t, w, r);
 }
 
 static void *work_create(Work *w, const Task *t)
@@ -340,9 +424,10 @@ static PyObject *matte_refine(PyObject *self, PyObject *args)
     static const char formats[ARRAYS] = {'f', 'B', 'B', 'B', 'f', 'f', 'B'};
     PyObject *arrays[ARRAYS];
     Task t;
-    if (!PyArg_ParseTuple(args, "OOOOOOOiiiffffffff", &arrays[0], &arrays[1], &arrays[2], &arrays[3], &arrays[4],
+    if (!PyArg_ParseTuple(args, "OOOOOOOiiifffffffff", &arrays[0], &arrays[1], &arrays[2], &arrays[3], &arrays[4],
                           &arrays[5], &arrays[6], &t.radius, &t.smoothing, &t.passes, &t.epsilon, &t.chroma_scale,
-                          &t.weight_floor, &t.low, &t.high, &t.sharpness, &t.level, &t.steepest))
+                          &t.weight_floor, &t.low, &t.high, &t.sharpness, &t.level, &t.steepest,
+                          &t.negligible))
         return NULL;
     Plane planes[ARRAYS];
     int held = 0;
@@ -354,7 +439,7 @@ static PyObject *matte_refine(PyObject *self, PyObject *args)
     Py_ssize_t rows = planes[0].rows, cols = planes[0].cols;
     if (rows < 1 || cols < 1 || rows > MAX_SIDE || cols > MAX_SIDE || t.radius < 1 || t.radius > MAX_RADIUS ||
         t.smoothing < 0 || t.smoothing > MAX_RADIUS || t.passes < 1 || t.passes > 4 || !(t.epsilon > 0) ||
-        !(t.low < t.high) || !(t.weight_floor > 0) || !(t.chroma_scale > 0) || !(t.steepest > 0) || !(t.level >= 0 && t.level < 0.5f)) {
+        !(t.low < t.high) || !(t.weight_floor > 0) || !(t.chroma_scale > 0) || !(t.steepest > 0) || !(t.negligible < 0.5f) || !(t.level >= 0 && t.level < 0.5f)) {
         PyErr_SetString(PyExc_ValueError, "a parameter or a size is out of its range");
         goto done;
     }
@@ -372,6 +457,7 @@ static PyObject *matte_refine(PyObject *self, PyObject *args)
         }
     }
     t.rows = (int)rows;
+    t.step = t.smoothing > 0 ? 2 : 1;
     t.cols = (int)cols;
     Result r = {.offset = (float *)planes[OFFSET_ARG].data};
     for (int k = 0; k < 3; k++) {

@@ -19,5 +19,6 @@ def refine(
     sharpness: float,
     level: float,
     steepest: float,
+    negligible: float,
     /,
 ) -> None: ...

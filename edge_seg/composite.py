@@ -111,15 +111,15 @@ def _upsample(grid: I32, ys: I64, height: int, xs: I64, width: int) -> I32:
     """Bilinear at positions in half pixels of the luma; rounds down, rows first, as the kernel does."""
     y, y_next, y_weight = _locate(ys, height, grid.shape[0])
     x, x_next, x_weight = _locate(xs, width, grid.shape[1])
-    rows = grid[y] + (((grid[y_next] - grid[y]) * y_weight[:, None]) >> 15)
-    upsampled: I32 = rows[:, x] + (((rows[:, x_next] - rows[:, x]) * x_weight) >> 15)
+    rows = grid[y] + (((grid[y_next] - grid[y]) * y_weight[:, None]) >> 16)
+    upsampled: I32 = rows[:, x] + (((rows[:, x_next] - rows[:, x]) * x_weight) >> 16)
     return upsampled
 
 
 def _locate(positions: I64, size: int, nodes: int) -> tuple[I64, I64, I32]:
     numerator = positions.astype(np.int64) * nodes - size
     index = np.clip(numerator // (2 * size), 0, nodes - 1)
-    weight = ((numerator - index * 2 * size) << 15) // (2 * size)
+    weight = ((numerator - index * 2 * size) << 16) // (2 * size)
     inside = (numerator > 0) & (index < nodes - 1)
     return index, np.minimum(index + 1, nodes - 1), np.where(inside, weight, 0).astype(np.int32)
 

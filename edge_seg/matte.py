@@ -43,6 +43,8 @@ _UNCERTAINTY = (0.05, 0.25)
 _SHARPNESS = 1.25
 _STEEPEST = 6.0
 """Largest gain of a fit. A steeper one would turn the camera's noise into a flickering edge."""
+_NEGLIGIBLE = 1 / 32
+"""Alpha that is none, where all around is no more: it would cost time and show a hint of the room."""
 _PASSES = {"balanced": 1, "best": 2}
 
 
@@ -78,7 +80,7 @@ def refine(mask: Mask, small: Yuv444, settings: MatteSettings) -> Alpha:
     kernel(
         mask.probability, small.y, small.u, small.v, gain, offset, foreground,
         settings.radius, settings.smoothing, _PASSES[settings.quality], settings.epsilon, _CHROMA_SCALE,
-        _WEIGHT_FLOOR, *_UNCERTAINTY, _SHARPNESS, LEVEL, _STEEPEST,
+        _WEIGHT_FLOOR, *_UNCERTAINTY, _SHARPNESS, LEVEL, _STEEPEST, _NEGLIGIBLE,
     )  # fmt: skip
     return Alpha(offset=offset, seq=mask.seq, gain=gain, foreground=foreground)
 
@@ -98,7 +100,7 @@ def _levels(probability: F32, level: float = LEVEL) -> F32:
 def refine_reference(
     mask: F32, y: U8, u: U8, v: U8, gain: F32, offset: F32, foreground: U8,
     radius: int, smoothing: int, passes: int, epsilon: float, chroma_scale: float,
-    weight_floor: float, low: float, high: float, sharpness: float, level: float, steepest: float,
+    weight_floor: float, low: float, high: float, sharpness: float, level: float, steepest: float, negligible: float,
 ) -> None:  # fmt: skip
     """What _matte.refine computes, in NumPy and OpenCV, over the whole grid instead of the band only."""
 
@@ -110,12 +112,19 @@ def refine_reference(
     scales = np.array([1, chroma_scale, chroma_scale], np.float32)
     guide = [(plane.astype(np.float32) - 128) / 255 * s for plane, s in zip((y, u, v), scales, strict=True)]
     area = window_sum(np.ones_like(mask))
-    smoothed_area = window_sum(np.ones_like(mask), smoothing)
+    fitted_rows = np.ones_like(mask)  # averaging fills the rows between
+    if smoothing:
+        fitted_rows[1::2] = 0
+    smoothed_area = window_sum(fitted_rows, smoothing)
     p = _levels(mask, level)
+
+    def at_nodes() -> F32:
+        fitted = offset + sum(g * c / s for g, c, s in zip(gain, guide, scales, strict=True))
+        return np.clip(fitted, 0, 1).astype(np.float32)
+
     for done in range(passes):
         if done:
-            fitted = offset + sum(g * c / s for g, c, s in zip(gain, guide, scales, strict=True))
-            p = np.clip(fitted, 0, 1).astype(np.float32)
+            p = at_nodes()
         weight = np.abs(2 * p - 1) + np.float32(weight_floor)
         total = window_sum(weight)
         sums = [window_sum(weight * c) for c in guide]
@@ -132,15 +141,21 @@ def refine_reference(
         intercept = mean_p - sum(fit[..., i] * mean[i] for i in range(3))
         share = np.clip((window_sum(4 * p * (1 - p)) / area - low) / (high - low), 0, 1)
         for i in range(3):
-            smooth = window_sum(np.ascontiguousarray(fit[..., i]), smoothing) / smoothed_area
+            smooth = window_sum(fit[..., i] * fitted_rows, smoothing) / smoothed_area
             gain[i] = smooth * scales[i] * share * sharpness
             offset_share = total * np.float32(0.02) + np.float32(1e-6)
             front = (products[i] + 0.02 * sums[i]) / (person + offset_share)
             back = (1.02 * sums[i] - products[i]) / (total - person + offset_share)
             colour = (front + 0.5 * (front - back)) * (255 / scales[i]) + 128.5
             foreground[i] = np.clip(colour, 16, 240).astype(np.uint8)
-        smooth = window_sum(np.ascontiguousarray(intercept, np.float32), smoothing) / smoothed_area
+            if smoothing:
+                foreground[i, 1::2] = foreground[i, : foreground.shape[1] // 2 * 2 : 2]
+        smooth = window_sum(intercept * fitted_rows, smoothing) / smoothed_area
         offset[:] = share * ((smooth - 0.5) * sharpness + 0.5) + (1 - share) * p
+    alpha, around = at_nodes(), np.ones((3, 3), np.uint8)
+    none, all_of_it = cv2.dilate(alpha, around) < negligible, cv2.erode(alpha, around) > 1 - negligible
+    gain[:, none | all_of_it] = 0
+    offset[none], offset[all_of_it] = 0, 1
 
 
 def _fastest() -> Kernel:
