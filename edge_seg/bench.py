@@ -91,7 +91,7 @@ def run(config: Config, clip: Path, size: tuple[int, int], frames: int) -> Bench
             times.clear()
             for samples in (invoke_ns, frame_ns, overhead_ns, memcpy_ns):
                 samples.clear()
-        _scale(pictures[_forth_and_back(seq, len(pictures))], picture)
+        scale(pictures[forth_and_back(seq, len(pictures))], picture)
         started_ns = time.perf_counter_ns()
         np.copyto(out.buffer, picture.buffer)
         memcpy_ns.append(time.perf_counter_ns() - started_ns)
@@ -146,12 +146,12 @@ def read_clip(clip: Path, count: int) -> list[I420]:
     return pictures
 
 
-def _scale(picture: I420, out: I420) -> None:
+def scale(picture: I420, out: I420) -> None:
     for source, target in zip(picture.planes, out.planes, strict=True):
         target[:] = cv2.resize(source, (target.shape[1], target.shape[0]), interpolation=cv2.INTER_LINEAR)
 
 
-def _forth_and_back(index: int, count: int) -> int:
+def forth_and_back(index: int, count: int) -> int:
     """0, 1, ..., count - 1, count - 2, ..., 1, 0, 1, ..."""
     if count == 1:
         return 0

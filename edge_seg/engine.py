@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Protocol
 
 from edge_seg import slate
 from edge_seg.backgrounds import Background, open_background
@@ -15,10 +16,10 @@ from edge_seg.budget import Controller, Plan, ladder
 from edge_seg.capture import Capture
 from edge_seg.config import Config
 from edge_seg.frame_queue import FrameQueue
-from edge_seg.model_worker import ModelWorker
+from edge_seg.model_worker import MaskModel, ModelWorker
 from edge_seg.pacing import Pacer
 from edge_seg.pipeline import Pipeline, Privacy
-from edge_seg.segmenter import Segmenter, open_segmenter
+from edge_seg.segmenter import open_segmenter
 from edge_seg.sinks import open_sink
 from edge_seg.sinks.base import OutputFormat, Sink
 from edge_seg.sources import Source, make_source
@@ -42,6 +43,15 @@ DEFAULT_FPS = Fraction(30)
 
 SMALLEST_PX = 16
 """Frames with a shorter side are no pictures of anybody, and encoders refuse them."""
+
+
+class Model(MaskModel, Protocol):
+    """A mask model that says what it is."""
+
+    name: str
+    runtime_name: str
+    input_size: tuple[int, int]
+    """(width, height) of the small pictures that it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +88,7 @@ class Engine:
         *,
         sinks: Sequence[Sink] | None = None,
         build_source: Callable[[], Source] | None = None,
-        build_model: Callable[[tuple[int, int]], Segmenter] | None = None,
+        build_model: Callable[[tuple[int, int]], Model] | None = None,
     ) -> None:
         """What is given by keyword replaces what the configuration says: the outputs, the source, the model for
         pictures of a (width, height)."""
@@ -93,7 +103,9 @@ class Engine:
         self._capture = Capture(
             build_source or (lambda: make_source(config.source)), self._queue, config.source.stale_ms
         )
-        self._build_model = build_model or (lambda size: open_segmenter(config.model, size))
+        self._build_model: Callable[[tuple[int, int]], Model] = build_model or (
+            lambda size: open_segmenter(config.model, size)
+        )
         self._controller = Controller(
             ladder(config.matte.quality, config.flow.block_px), round(config.latency.budget_ms * 1e6)
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cv2
 
-from edge_seg import bench, config_file
+from edge_seg import bench, bench_realtime, config_file
 from edge_seg.backgrounds import BackgroundSettings
 from edge_seg.commands import Subparsers
 from edge_seg.config import Config
@@ -42,6 +42,19 @@ def register(commands: Subparsers) -> None:
     parser.add_argument(
         "--config", metavar="CONFIG", type=Path, help="take the stages' settings from this file"
     )
+    parser.add_argument(
+        "--realtime",
+        action="store_true",
+        help="also run the whole engine at 30 frames a second, without outputs",
+    )
+    parser.add_argument(
+        "--model-delay-ms",
+        metavar="D",
+        type=float,
+        default=0,
+        help="with --realtime, slow the model by D ms a call",
+    )
+    parser.add_argument("--seconds", metavar="N", type=float, default=10, help="of --realtime (default: 10)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(handler=handle)
 
@@ -70,6 +83,10 @@ def handle(arguments: argparse.Namespace) -> int:
         config = Config(source=SyntheticSettings(), background=BackgroundSettings(type="colour"))
     config = config.model_copy(update={"model": replace(config.model, threads=arguments.threads)})
     result = bench.run(config, arguments.clip, arguments.size, arguments.frames).as_json()
+    if arguments.realtime:
+        result["realtime"] = bench_realtime.run(
+            config, arguments.clip, arguments.size, arguments.seconds, arguments.model_delay_ms
+        )
     if arguments.json:
         print(json.dumps(result))
         return EXIT_OK
@@ -90,4 +107,6 @@ def handle(arguments: argparse.Namespace) -> int:
     print(f"composite / copy       {result['composite_over_memcpy']:.2f}")
     print(f"all but model / invoke {result['overhead_over_invoke']:.3f}")
     print(f"peak memory            {result['peak_rss_mb']:.0f} MB")
+    for name, value in result.get("realtime", {}).items():
+        print(f"{name:22} {value}")
     return EXIT_OK
