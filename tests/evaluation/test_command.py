@@ -87,7 +87,7 @@ def test_late_adds_the_late_mask_test(folder, capsys):
 
 
 def test_a_figure_without_meaning_is_null_in_json(tmp_path, capsys):
-    settings = SyntheticSettings(width=160, height=90, motion="still")
+    settings = SyntheticSettings(width=320, height=180, motion="still")
     synthetic_set.write(synthetic_set.SyntheticSequence("still", settings, 2), tmp_path / "set")
     # still moves nothing: nobody leaves or comes
     assert cli.main(["eval", str(tmp_path / "set"), "--json", "--method", "raw"]) == 0
@@ -164,7 +164,7 @@ def test_what_cannot_be_used_is_said_in_one_line(folder, tmp_path, capsys, argum
 
 
 def test_left_out_frames_are_mentioned(folder, tmp_path, capsys):
-    settings = SyntheticSettings(width=160, height=90)
+    settings = SyntheticSettings(width=320, height=180)
     synthetic_set.write(synthetic_set.SyntheticSequence("sway", settings, 3), tmp_path / "set")
     (tmp_path / "set" / "sway" / "mask" / "00001.png").unlink()
     assert cli.main(["eval", str(tmp_path / "set"), "--method", "raw", "--json"]) == 0

@@ -167,7 +167,7 @@ def test_truth_is_resampled_by_area():
 
 
 def test_the_drawn_set_has_exact_masks_and_survives_being_written(tmp_path):
-    settings = SyntheticSettings(width=161, height=90, motion="wave", noise=0.0)
+    settings = SyntheticSettings(width=179, height=181, motion="wave", noise=0.0)
     drawn = synthetic_set.SyntheticSequence("wave", settings, count=2)
     synthetic_set.write(drawn, tmp_path)
     (read,) = sequences.find(tmp_path)
