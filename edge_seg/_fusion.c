@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #define TILE 8
+#define CELL 4               /* side of the cells whose extremes of the mask are kept */
 #define RADIUS 2
 #define WINDOW (2 * RADIUS + 1)
 #define SURE (1.0f / 64)      /* masks that differ by less are alike */
@@ -80,32 +81,39 @@ typedef struct {
     float luma_scale, exact, drift, misfit;
     /* scratch */
     float *flow;            /* the vectors, finite and bounded */
+    float *lerped;          /* the vectors of one pixel row */
     ColumnPair *columns;    /* for each pixel column, its columns of vectors */
-    float *low, *high;      /* extremes of each tile of the mask */
+    float *low, *high;      /* extremes of each cell of the mask */
     unsigned char *busy;    /* one row of tiles */
 } Carry;
 
-static void tile_extremes(const Plane *mask, int tile_rows, int tile_cols, float *low, float *high)
+static void cell_extremes(const Plane *mask, int cell_rows, int cell_cols, float *low, float *high)
 {
-    int rows = (int)mask->rows, cols = (int)mask->cols;
-    for (int ty = 0; ty < tile_rows; ty++)
-        for (int tx = 0; tx < tile_cols; tx++) {
-            int x0 = tx * TILE, x1 = least(x0 + TILE, cols), y1 = least((ty + 1) * TILE, rows);
-            float a = floats_at(mask, ty * TILE)[x0], b = a;
-            for (int y = ty * TILE; y < y1; y++) {
-                const float *row = floats_at(mask, y);
-                for (int x = x0; x < x1; x++) {
-                    a = row[x] < a ? row[x] : a;
-                    b = row[x] > b ? row[x] : b;
-                }
+    int rows = (int)mask->rows, cols = (int)mask->cols, whole = cols / CELL;
+    for (int cy = 0; cy < cell_rows; cy++) {
+        float *restrict a = low + (Py_ssize_t)cy * cell_cols, *restrict b = high + (Py_ssize_t)cy * cell_cols;
+        int y1 = least((cy + 1) * CELL, rows);
+        for (int cx = 0; cx < cell_cols; cx++)
+            a[cx] = b[cx] = floats_at(mask, cy * CELL)[cx * CELL];
+        for (int y = cy * CELL; y < y1; y++) {
+            const float *restrict row = floats_at(mask, y);
+            for (int cx = 0; cx < whole; cx++) {
+                float p = row[CELL * cx], q = row[CELL * cx + 1], r = row[CELL * cx + 2], t = row[CELL * cx + 3];
+                float pq0 = p < q ? p : q, pq1 = p < q ? q : p, rt0 = r < t ? r : t, rt1 = r < t ? t : r;
+                float least4 = pq0 < rt0 ? pq0 : rt0, most4 = pq1 > rt1 ? pq1 : rt1;
+                a[cx] = least4 < a[cx] ? least4 : a[cx];
+                b[cx] = most4 > b[cx] ? most4 : b[cx];
             }
-            low[ty * tile_cols + tx] = a;
-            high[ty * tile_cols + tx] = b;
+            for (int x = whole * CELL; x < cols; x++) {
+                a[whole] = row[x] < a[whole] ? row[x] : a[whole];
+                b[whole] = row[x] > b[whole] ? row[x] : b[whole];
+            }
         }
+    }
 }
 
-/* Whether the mask differs anywhere in the tiles that the windows of this tile can reach. */
-static int tile_differs(const Carry *c, int ty, int tx, int tile_rows, int tile_cols, int block_rows, int block_cols)
+/* Whether the mask differs anywhere in the cells that the windows of this tile can reach. */
+static int tile_differs(const Carry *c, int ty, int tx, int cell_cols, int block_rows, int block_cols)
 {
     int rows = (int)c->current.rows, cols = (int)c->current.cols;
     int y0 = ty * TILE, x0 = tx * TILE, y1 = least(y0 + TILE, rows) - 1, x1 = least(x0 + TILE, cols) - 1;
@@ -120,13 +128,12 @@ static int tile_differs(const Carry *c, int ty, int tx, int tile_rows, int tile_
             dy0 = v[1] < dy0 ? v[1] : dy0;
             dy1 = v[1] > dy1 ? v[1] : dy1;
         }
-    int sy0 = clamp((int)floorf((float)(y0 - RADIUS) + dy0), 0, rows - 1) / TILE, sy1 = clamp((int)floorf((float)(y1 + RADIUS) + dy1) + 1, 0, rows - 1) / TILE;
-    int sx0 = clamp((int)floorf((float)(x0 - RADIUS) + dx0), 0, cols - 1) / TILE, sx1 = clamp((int)floorf((float)(x1 + RADIUS) + dx1) + 1, 0, cols - 1) / TILE;
-    (void)tile_rows;
-    float low = c->low[sy0 * tile_cols + sx0], high = c->high[sy0 * tile_cols + sx0];
+    int sy0 = clamp((int)floorf((float)(y0 - RADIUS) + dy0), 0, rows - 1) / CELL, sy1 = clamp((int)floorf((float)(y1 + RADIUS) + dy1) + 1, 0, rows - 1) / CELL;
+    int sx0 = clamp((int)floorf((float)(x0 - RADIUS) + dx0), 0, cols - 1) / CELL, sx1 = clamp((int)floorf((float)(x1 + RADIUS) + dx1) + 1, 0, cols - 1) / CELL;
+    float low = c->low[sy0 * cell_cols + sx0], high = c->high[sy0 * cell_cols + sx0];
     for (int y = sy0; y <= sy1; y++)
         for (int x = sx0; x <= sx1; x++) {
-            float a = c->low[y * tile_cols + x], b = c->high[y * tile_cols + x];
+            float a = c->low[y * cell_cols + x], b = c->high[y * cell_cols + x];
             low = a < low ? a : low;
             high = b > high ? b : high;
         }
@@ -162,20 +169,21 @@ static void span_carry(const Carry *c, int ty, int tx0, int tx1, int block_rows,
     static const float ninth = 1.0f / 9;
     Buffer luma, moved_luma, moved, difference;
     float grown[TILE][BUFFER], alike[BUFFER];
+    int first = c->columns[clamp(x0 - RADIUS, 0, cols - 1)].left, last = c->columns[clamp(x0 + width + RADIUS - 1, 0, cols - 1)].right;
     for (int j = 0; j < height + 2 * RADIUS; j++) {
         int y = clamp(y0 + j - RADIUS, 0, rows - 1);
         RowPair pair = vector_rows(c->flow, block_rows, block_cols, c->block, y);
         const unsigned char *here = bytes_at(&c->current, y);
         int inner = j >= RADIUS && j < height + RADIUS;
+        float *restrict between = c->lerped;
+        for (int k = 2 * first; k < 2 * last + 2; k++)
+            between[k] = pair.top[k] + pair.weight * (pair.bottom[k] - pair.top[k]);
         for (int i = 0; i < width + 2 * RADIUS; i++) {
             int x = clamp(x0 + i - RADIUS, 0, cols - 1);
             const ColumnPair k = c->columns[x];
-            const float *a = pair.top + 2 * k.left, *b = pair.top + 2 * k.right;
-            const float *e = pair.bottom + 2 * k.left, *f = pair.bottom + 2 * k.right;
-            float ux = a[0] + k.weight * (b[0] - a[0]), lx = e[0] + k.weight * (f[0] - e[0]);
-            float uy = a[1] + k.weight * (b[1] - a[1]), ly = e[1] + k.weight * (f[1] - e[1]);
-            float sx = limit((float)x + (ux + pair.weight * (lx - ux)), 0, (float)(cols - 1));
-            float sy = limit((float)y + (uy + pair.weight * (ly - uy)), 0, (float)(rows - 1));
+            const float *a = between + 2 * k.left, *b = between + 2 * k.right;
+            float sx = limit((float)x + (a[0] + k.weight * (b[0] - a[0])), 0, (float)(cols - 1));
+            float sy = limit((float)y + (a[1] + k.weight * (b[1] - a[1])), 0, (float)(rows - 1));
             int left = (int)sx, top = (int)sy;
             int right = least(left + 1, cols - 1), bottom = least(top + 1, rows - 1);
             float wx = sx - (float)left, wy = sy - (float)top;
@@ -214,14 +222,16 @@ static int carry_run(Carry *c)
     int rows = (int)c->current.rows, cols = (int)c->current.cols;
     int block_rows = (int)c->vectors.rows, block_cols = (int)c->vectors.cols / 2;
     int tile_rows = (rows + TILE - 1) / TILE, tile_cols = (cols + TILE - 1) / TILE;
-    Py_ssize_t tiles = (Py_ssize_t)tile_rows * tile_cols, blocks = (Py_ssize_t)block_rows * block_cols;
+    int cell_rows = (rows + CELL - 1) / CELL, cell_cols = (cols + CELL - 1) / CELL;
+    Py_ssize_t cells = (Py_ssize_t)cell_rows * cell_cols, blocks = (Py_ssize_t)block_rows * block_cols;
     c->flow = malloc(sizeof(float) * 2 * (size_t)blocks);
+    c->lerped = malloc(sizeof(float) * 2 * (size_t)block_cols);
     c->columns = malloc(sizeof(ColumnPair) * (size_t)cols);
-    c->low = malloc(sizeof(float) * 2 * (size_t)tiles);
+    c->low = malloc(sizeof(float) * 2 * (size_t)cells);
     c->busy = malloc((size_t)tile_cols + 1);
-    int done = c->flow && c->columns && c->low && c->busy;
+    int done = c->flow && c->lerped && c->columns && c->low && c->busy;
     if (done) {
-        c->high = c->low + tiles;
+        c->high = c->low + cells;
         for (int y = 0; y < block_rows; y++)
             for (int x = 0; x < 2 * block_cols; x++)
                 c->flow[(Py_ssize_t)y * 2 * block_cols + x] = limit(floats_at(&c->vectors, y)[x], -FAR, FAR);
@@ -230,10 +240,10 @@ static int carry_run(Carry *c)
             int left = least((int)u, block_cols - 1);
             c->columns[x] = (ColumnPair){left, least(left + 1, block_cols - 1), u - (float)left};
         }
-        tile_extremes(&c->probability, tile_rows, tile_cols, c->low, c->high);
+        cell_extremes(&c->probability, cell_rows, cell_cols, c->low, c->high);
         for (int ty = 0; ty < tile_rows; ty++) {
             for (int tx = 0; tx < tile_cols; tx++) {
-                c->busy[tx] = (unsigned char)tile_differs(c, ty, tx, tile_rows, tile_cols, block_rows, block_cols);
+                c->busy[tx] = (unsigned char)tile_differs(c, ty, tx, cell_cols, block_rows, block_cols);
                 if (!c->busy[tx])
                     tile_copy(c, ty, tx, block_rows, block_cols);
             }
@@ -248,6 +258,7 @@ static int carry_run(Carry *c)
         }
     }
     free(c->flow);
+    free(c->lerped);
     free(c->columns);
     free(c->low);
     free(c->busy);

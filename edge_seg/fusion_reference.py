@@ -18,6 +18,8 @@ BINOMIAL = np.array([1, 4, 6, 4, 1], np.float32) / np.float32(16)
 """Spatial weights of the 5x5 window along one axis; a Gaussian of sigma 1."""
 TILE = 8
 """Side of the tiles that are treated alike, in pixels."""
+CELL = 4
+"""Side of the cells whose extremes say whether a mask differs, in pixels."""
 SURE = np.float32(1 / 64)
 """Masks that differ by less count as equal."""
 SELF = np.float32(1e-3)
@@ -124,8 +126,8 @@ STRUCTURE_FLOOR = 2 * 6.0**2
 """Twice the variance, in squared code values, below which a picture counts as flat."""
 
 
-def _per_tile(extreme: np.ufunc, values: F32) -> F32:
-    rows, cols = (np.arange(0, side, TILE) for side in values.shape)
+def _per_tile(extreme: np.ufunc, values: F32, tile: int = TILE) -> F32:
+    rows, cols = (np.arange(0, side, tile) for side in values.shape)
     result: F32 = extreme.reduceat(extreme.reduceat(values, rows, axis=0), cols, axis=1)
     return result
 
@@ -149,30 +151,30 @@ def _tile_sources(
 
 
 def _tiles_that_differ(probability: F32, vectors: F32, block_px: int) -> NDArray[np.bool_]:
-    """Per pixel: whether the mask differs anywhere in the tiles that the windows of its tile can reach."""
+    """Per pixel: whether the mask differs anywhere in the cells that the windows of its tile can reach."""
     rows, cols = probability.shape
-    low, high = _per_tile(np.minimum, probability), _per_tile(np.maximum, probability)
-    busy = np.zeros(low.shape, np.bool_)
+    low, high = _per_tile(np.minimum, probability, CELL), _per_tile(np.maximum, probability, CELL)
+    busy = np.zeros((-(-rows // TILE), -(-cols // TILE)), np.bool_)
 
     def blocks(first: int, last: int, count: int) -> slice:
         # C rounds the quotient towards zero; the clamp makes that the same.
         low, high = max(first - RADIUS, 0) // block_px - 1, (last + RADIUS) // block_px + 1
         return slice(min(max(low, 0), count - 1), min(high, count - 1) + 1)
 
-    def tiles(first: float, last: float, side: int) -> slice:
+    def cells(first: float, last: float, side: int) -> slice:
         return slice(
-            int(np.clip(np.floor(first), 0, side - 1)) // TILE,
-            int(np.clip(np.floor(last) + 1, 0, side - 1)) // TILE + 1,
+            int(np.clip(np.floor(first), 0, side - 1)) // CELL,
+            int(np.clip(np.floor(last) + 1, 0, side - 1)) // CELL + 1,
         )
 
-    for i, j in np.ndindex(*low.shape):
+    for i, j in np.ndindex(*busy.shape):
         top, left = i * TILE, j * TILE
         bottom, right = min(top + TILE, rows) - 1, min(left + TILE, cols) - 1
         near = vectors[blocks(top, bottom, vectors.shape[0]), blocks(left, right, vectors.shape[1])]
         least, most = near.min((0, 1)), near.max((0, 1))
         reach = np.s_[
-            tiles(top - RADIUS + least[1], bottom + RADIUS + most[1], rows),
-            tiles(left - RADIUS + least[0], right + RADIUS + most[0], cols),
+            cells(top - RADIUS + least[1], bottom + RADIUS + most[1], rows),
+            cells(left - RADIUS + least[0], right + RADIUS + most[0], cols),
         ]
         busy[i, j] = high[reach].max() - low[reach].min() > SURE
     return _spread(busy, probability.shape)
