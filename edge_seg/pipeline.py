@@ -58,9 +58,10 @@ class Pipeline:
         self._matte_settings = replace(self._matte_settings, quality=plan.matte_quality)
 
     def reset(self) -> None:
-        """Forgets all that was: what comes next has nothing to do with it."""
+        """Forgets all that was: what comes next has nothing to do with it. There is no mask until the next one
+        is observed."""
         self._fusion.reset()
-        self._previous = self._current = self._flow = None
+        self._previous = self._flow = None
 
     def shrink(self, frame: Frame) -> Yuv444:
         """The small picture for the model and for `track`."""
@@ -112,8 +113,8 @@ class Pipeline:
         with self._times.measure("background"):
             behind = background.render(frame, mask, now_ns)
         with self._times.measure("matte"):
-            assert self._current is not None
-            alpha = None if mask is None else matte.refine(mask, self._current, self._matte_settings)
+            small = self._current
+            alpha = None if mask is None or small is None else matte.refine(mask, small, self._matte_settings)
         with self._times.measure("composite"):
             composite(background.front(frame), alpha, behind, out)
         return mask
