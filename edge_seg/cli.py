@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+import cv2
+
 from edge_seg import __version__
 from edge_seg.commands import bench, check, model, run, snapshot
 from edge_seg.errors import ConfigError, EdgeSegError
@@ -35,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command. Returns its exit status."""
     chosen = parser().parse_args(arguments)
+    # OpenCV would take every core for stages that last a tenth of a millisecond.
+    cv2.setNumThreads(1)
     try:
         return int(chosen.handler(chosen))
     except ConfigError as error:

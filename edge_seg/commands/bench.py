@@ -8,8 +8,6 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
-
 from edge_seg import bench, bench_realtime, config_file
 from edge_seg.backgrounds import BackgroundSettings
 from edge_seg.commands import Subparsers
@@ -76,7 +74,6 @@ def _count(text: str) -> int:
 
 
 def handle(arguments: argparse.Namespace) -> int:
-    cv2.setNumThreads(1)
     if arguments.config is not None:
         config = config_file.load(arguments.config)
     else:
