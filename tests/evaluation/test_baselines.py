@@ -97,8 +97,16 @@ def test_pphumanseg_drops_vectors_that_do_not_return():
     expected = row(0.05 * 0.5 + 0.95 * 0.1, 0.5, 0.05 * 0.5 + 0.95 * 0.3, 0.05 * 0.5 + 0.95 * 0.4)
     expected[0, 0] = 0.5  # 0 has left, and nothing came
     np.testing.assert_allclose(PPHumanSeg.fuse(last, mask, forward, backward), expected, rtol=1e-6)
-    forward[0, 0, 0] = 3  # 0 -> 3 and back by 0: squared error 9, not followed; 3 is as before
-    np.testing.assert_allclose(PPHumanSeg.fuse(last, mask, forward, backward), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("length", "reached"), [(2, True), (3, False)])
+def test_pphumanseg_follows_up_to_a_squared_error_below_8(length, reached):
+    last, mask = row(0.1, 0.2, 0.3, 0.4), row(0.5, 0.5, 0.5, 0.5)
+    forward, backward = still(mask), still(mask)
+    forward[0, :, 0] = (length, 9, 9, 9)  # all but the first leave the picture
+    found = PPHumanSeg.fuse(last, mask, forward, backward)
+    carried = 0.3 * 0.5 + 0.7 * 0.1
+    assert found[0, length] == pytest.approx(carried if reached else 0.5)
 
 
 def test_pphumanseg_follows_a_real_motion():

@@ -57,6 +57,13 @@ def test_bf1_forgives_one_pixel_and_not_two():
     assert metrics.boundary_f1(far, truth) == pytest.approx(2 * precision * recall / (precision + recall))
 
 
+@pytest.mark.parametrize(("row", "col", "expected"), [(5, 6, 1), (4, 5, 1), (6, 6, 0), (5, 7, 0)])
+def test_one_pixel_of_tolerance_is_across_or_down_and_not_diagonal(row, col, expected):
+    ours, truth = np.zeros((12, 12), np.bool_), np.zeros((12, 12), np.bool_)
+    ours[row, col] = truth[5, 5] = True
+    assert metrics.boundary_f1(ours, truth) == expected
+
+
 def test_mad_is_in_thousandths():
     p = np.full((2, 3, 3), 0.25, np.float32)
     assert metrics.scores(p, np.zeros_like(p)).mad == pytest.approx(250)
