@@ -49,19 +49,34 @@ class Brush:
 
     def grain(self, rng: np.random.Generator, sigma_x: float, sigma_y: float = 0) -> F32:
         """Noise of mean zero, smoothed over so many pixels; the smoother, the weaker."""
-        noise = rng.standard_normal((self.height, self.width), np.float32)
-        return np.asarray(cv2.GaussianBlur(noise, (0, 0), sigmaX=sigma_x, sigmaY=sigma_y), np.float32)
+        factor = max(1, int(min(sigma_x, sigma_y or sigma_x) / 3))
+        noise = rng.standard_normal((self.height // factor, self.width // factor), np.float32) / factor
+        return _blur_small(noise, (self.width, self.height), sigma_x / factor, sigma_y / factor)
 
 
 def soft(area: F32, sigma: float) -> F32:
-    """An area with blurred edges."""
-    return np.asarray(cv2.GaussianBlur(area, (0, 0), sigma), np.float32)
+    """An area with blurred edges. Shape: (height, width)."""
+    factor = max(1, int(sigma / 4))  # a wide blur loses nothing by being made small, and most of its cost
+    height, width = area.shape
+    size = (max(1, width // factor), max(1, height // factor))
+    small = cv2.resize(area, size, interpolation=cv2.INTER_AREA) if factor > 1 else area
+    return _blur_small(np.asarray(small, np.float32), (width, height), sigma / factor)
 
 
-def over(below: F32, above: F32, alpha: F32) -> F32:
-    """One colour over another. Shapes: (height, width, 3) or what broadcasts to it; alpha (height, width)."""
-    a = alpha[..., None]
-    return np.asarray(below * (1 - a) + above * a, np.float32)
+def paint(image: F32, colour: F32, area: F32, blur: float = 0, strength: float = 1) -> None:
+    """Puts a colour on a part of an image, in place. Shapes: image (height, width, 3), colour the same or what
+    broadcasts to it, area (height, width). `blur` softens the area's edge by a Gaussian of that sigma."""
+    x, y, width, height = cv2.boundingRect((area > 0).astype(np.uint8))
+    spare = int(4 * blur) + 1
+    rows = slice(max(0, y - spare), y + height + spare)
+    cols = slice(max(0, x - spare), x + width + spare)
+    alpha = area[rows, cols]
+    if blur:
+        alpha = soft(alpha, blur)
+    weight = strength * alpha[..., None]
+    above = colour[rows if colour.shape[0] > 1 else slice(None), cols if colour.shape[1] > 1 else slice(None)]
+    part = image[rows, cols]
+    part += (above - part) * weight
 
 
 def flat(colour: RGB) -> F32:
@@ -100,3 +115,11 @@ def _fixed_point(points: ArrayLike) -> NDArray[np.int32]:
         np.int32
     )
     return scaled
+
+
+def _blur_small(image: F32, size: tuple[int, int], sigma_x: float, sigma_y: float = 0) -> F32:
+    """Blurs an image and brings it to `size` (width, height)."""
+    blurred = cv2.GaussianBlur(image, (0, 0), sigmaX=sigma_x, sigmaY=sigma_y)
+    if image.shape != size[::-1]:
+        blurred = cv2.resize(blurred, size, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(blurred, np.float32)

@@ -8,11 +8,12 @@ shoulders at selfie distance and light from one side: the int8 model then finds 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
-from edge_seg.sources.brush import RGB, Brush, curve, flat, lit, over, path, soft
+from edge_seg.sources.brush import RGB, Brush, curve, flat, lit, paint, path, soft
 from edge_seg.types import F32
 
 UNIT = 720
@@ -77,6 +78,7 @@ class Figure:
     head: Part
 
 
+@lru_cache(maxsize=2)
 def draw_figure(look: Look, seed: int) -> Figure:
     """The person of a look. The same arguments give the same pixels."""
     rng = np.random.Generator(np.random.PCG64([seed, 1]))
@@ -90,11 +92,12 @@ def _draw_body(look: Look, brush: Brush, rng: np.random.Generator) -> Part:
     shirt = lit(flat(look.shirt), cloth, 60) * (1 + wrinkles)[..., None]
     under_chin = soft(brush.ellipse(480, 425, 120, 90), 16)
     skin = lit(flat(look.skin), throat, 40) * (1 - 0.45 * under_chin)[..., None]
-    rgb = over(shirt, skin, throat)
-    rgb = over(rgb, shirt * 0.72, soft(brush.stroke(curve(_COLLAR, closed=False), 14), 2))
+    rgb = np.array(shirt, np.float32)
+    paint(rgb, skin, throat)
+    paint(rgb, shirt * 0.72, brush.stroke(curve(_COLLAR, closed=False), 14), blur=2)
     for side in (-1, 1):
         seam = [(480 + side * 258, 600), (480 + side * 236, 690), (480 + side * 244, 900)]
-        rgb = over(rgb, rgb * 0.7, soft(brush.stroke(curve(seam, closed=False), 7), 3))
+        paint(rgb, shirt * 0.7, brush.stroke(curve(seam, closed=False), 7), blur=3)
     return Part(rgb, np.maximum(cloth, throat))
 
 
@@ -103,24 +106,24 @@ def _draw_head(look: Look, brush: Brush, rng: np.random.Generator) -> Part:
     ears = np.maximum(brush.ellipse(356, 278, 18, 42), brush.ellipse(604, 278, 18, 42))
     skull = np.maximum(face, ears)
     skin = flat(look.skin)
-    rgb = lit(skin, skull, 55) * (1 + 0.12 * brush.grain(rng, 3))[..., None]
-    rgb = _draw_face(rgb, look, brush, face)
+    rgb = np.asarray(lit(skin, skull, 55) * (1 + 0.12 * brush.grain(rng, 3))[..., None], np.float32)
+    _draw_face(rgb, look, brush, face)
 
     hair = brush.fill(curve(_HAIR))
     strands = 1 + 1.6 * brush.grain(rng, 1.3, 9)
     sheen = soft(brush.ellipse(440, 88, 62, 16), 12)
     coat = lit(flat(look.hair), hair, 40) * strands[..., None] + 46 * sheen[..., None]
-    return Part(over(rgb, coat, hair), np.maximum(skull, hair))
+    paint(rgb, coat, hair)
+    return Part(rgb, np.maximum(skull, hair))
 
 
-def _draw_face(rgb: F32, look: Look, brush: Brush, face: F32) -> F32:
+def _draw_face(rgb: F32, look: Look, brush: Brush, face: F32) -> None:
     skin = flat(look.skin)
     dark = skin * flat((0.58, 0.50, 0.46))
     rosy = skin * flat((1.02, 0.82, 0.80))
 
     def tint(colour: F32, area: F32, blur: float, strength: float) -> None:
-        nonlocal rgb
-        rgb = over(rgb, colour, soft(area, blur) * strength)
+        paint(rgb, colour, area, blur, strength)
 
     for side in (-1, 1):
         x = 480 + side * 54
@@ -143,7 +146,6 @@ def _draw_face(rgb: F32, look: Look, brush: Brush, face: F32) -> F32:
     tint(dark, brush.ellipse(480, 398, 28, 6), 5, 0.5)
     rim = np.clip(face - brush.ellipse(474, 255, 112, 185), 0, 1)
     tint(dark, rim, 14, 0.45)
-    return rgb
 
 
 def _draw_forearm(look: Look, brush: Brush) -> Part:
@@ -152,5 +154,6 @@ def _draw_forearm(look: Look, brush: Brush) -> Part:
     for finger in (_FINGERS + ELBOW).reshape(-1, 2, 2):
         limb = np.maximum(limb, brush.stroke(finger, 24))
     cloth = brush.fill(curve(_CUFF + ELBOW))
-    rgb = over(lit(flat(look.skin), limb, 18), lit(flat(look.shirt), cloth, 30), cloth)
+    rgb = lit(flat(look.skin), limb, 18)
+    paint(rgb, lit(flat(look.shirt), cloth, 30), cloth)
     return Part(rgb, np.maximum(limb, cloth))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class FileSource(GstSource):
         self._loop = settings.loop
         self._path = Path(settings.path)
         self._playing = False
+        self._rounds = 0
         self._played_ns = 0
         self._length_ns = 0
         self._count_at_start = 0
@@ -38,7 +40,7 @@ class FileSource(GstSource):
 
     def _build(self) -> Any:
         gst = gstreamer.load()
-        self._playing, self._played_ns = False, 0
+        self._playing, self._played_ns, self._rounds = False, 0, 0
         pipeline = gst.parse_launch(
             "uridecodebin name=decoder expose-all-streams=false caps=video/x-raw(ANY) "
             "videoflip name=flip video-direction=auto ! " + SINK.format(sync="true")
@@ -46,7 +48,19 @@ class FileSource(GstSource):
         decoder, flip = pipeline.get_by_name("decoder"), pipeline.get_by_name("flip")
         decoder.set_property("uri", self._path.resolve().as_uri())
         decoder.connect("pad-added", _link_first, flip)
+        flip.get_static_pad("sink").add_probe(gst.PadProbeType.EVENT_DOWNSTREAM, self._space_loops)
         return pipeline
+
+    def _space_loops(self, pad: Any, info: Any) -> Any:
+        """Leaves the last frame of a round its time. After a seek without a flush the running time goes on
+        from the last frame's beginning, not from its end."""
+        gst = gstreamer.load()
+        event = info.get_event()
+        if event.type == gst.EventType.SEGMENT and self._playing and event.parse_segment().base > 0:
+            fps = self.format.fps or Fraction(30)
+            self._rounds += 1
+            pad.set_offset(round(self._rounds * 1_000_000_000 / fps))
+        return gst.PadProbeReturn.OK
 
     def _start(self) -> None:
         gst = gstreamer.load()

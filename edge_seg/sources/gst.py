@@ -218,6 +218,10 @@ def copy_picture(buffer: Any, width: int, height: int, matrix: Matrix) -> I420:
             raise SourceLost(f"a {width}x{height} I420 picture came with {data.size} bytes and no layout")
         for plane, offset, stride in zip(picture.planes, meta.offset[:3], meta.stride[:3], strict=True):
             rows, cols = plane.shape
+            if stride < cols or offset + stride * (rows - 1) + cols > data.size:
+                raise SourceLost(
+                    f"a {width}x{height} I420 picture came with a layout beyond its {data.size} bytes"
+                )
             np.copyto(plane, np.lib.stride_tricks.as_strided(data[offset:], (rows, cols), (stride, 1)))
     return picture
 

@@ -146,7 +146,8 @@ def _choices(value: Any, wanted: float) -> Iterable[Any]:
     if value is None:
         return []
     if hasattr(value, "start") and hasattr(value, "stop"):
-        return [type(wanted)(min(max(wanted, float(value.start)), float(value.stop)))]
+        low, high = (Fraction(end.num, end.denom) for end in (value.start, value.stop))
+        return [min(max(Fraction(wanted), low), high)]
     if hasattr(value, "range"):
         inner = value.range
         return [min(max(int(wanted), inner.start), inner.stop)]
