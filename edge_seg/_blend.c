@@ -62,14 +62,14 @@ typedef struct {
 
 typedef struct {
     int width, height;
-    Axis luma, chroma;
+    Axis luma, half;       /* of the columns of luma, and of chroma */
     int16_t *nodes[SLOTS]; /* cached grid rows: FIELDS x (cols + 1), the last node repeated */
     uint8_t *kinds[SLOTS]; /* of those rows: BACK or FRONT where alpha is 0 or 256 whatever the colour, else BAND */
     int node_row[SLOTS];
     int used[SLOTS], uses; /* when each slot was last asked for */
     int16_t *edge;         /* FIELDS x (cols + 1): one picture row at the grid's columns */
-    int16_t *field[4];     /* [width + LANES] at the picture's columns */
-    int16_t *chroma_term;  /* [width + LANES] of alpha, at luma columns */
+    int16_t *field[COLOUR_Y + 1]; /* [width + LANES] at the picture's columns */
+    int16_t *chroma[2];    /* [width + LANES] of the frame, at luma columns */
     int16_t *alpha[2];     /* [width + LANES] of a row pair, 0 to 256 */
     uint8_t *kind;         /* [cols]: what the grid rows around the row pair agree on */
     Span *spans;           /* [cols] */
@@ -255,33 +255,34 @@ static const int16_t *row_between(const Work *w, const Grid *grid, int field, co
     return edge;
 }
 
-/* Alpha of a luma span, from 0 to 256. `gain` and `chroma_term` may be NULL together. */
-static void fit(const int16_t *restrict offset, const int16_t *restrict gain, const int16_t *restrict chroma_term,
-                const uint8_t *restrict luma, int16_t *restrict alpha, int count)
+/* gain * (code - 128) / 255, with `centred` from `centre`. */
+static inline int16_t term(int16_t gain, int16_t centred) { return (int16_t)((gain * centred) >> 16); }
+static inline int16_t centre(uint8_t code) { return (int16_t)((uint16_t)(code - 128) << 8); }
+
+/* Alpha of a luma span, from 0 to 256. Without gains (NULL) it is the offset. */
+static void fit(const int16_t *restrict offset, const int16_t *const gain[3], const int16_t *restrict u,
+                const int16_t *restrict v, const uint8_t *restrict luma, int16_t *restrict alpha, int count)
 {
-    if (gain == NULL) {
-        for (int x = 0; x < count; x++) {
-            int16_t value = (int16_t)((offset[x] + 1) >> 2);
-            alpha[x] = value < 0 ? 0 : value > 256 ? 256 : value;
-        }
-        return;
-    }
+    const int16_t *restrict gy = gain[0], *restrict gu = gain[1], *restrict gv = gain[2];
+    if (gy == NULL)
+        memcpy(alpha, offset, sizeof(int16_t) * (size_t)count);
+    else
+        for (int x = 0; x < count; x++)
+            alpha[x] = (int16_t)(offset[x] + term(gy[x], centre(luma[x])) + term(gu[x], u[x]) + term(gv[x], v[x]));
     for (int x = 0; x < count; x++) {
-        int16_t term = (int16_t)((gain[x] * (int16_t)((uint16_t)(luma[x] - 128) << 8)) >> 16);
-        int16_t value = (int16_t)((int16_t)(offset[x] + term + chroma_term[x] + 1) >> 2);
-        alpha[x] = value < 0 ? 0 : value > 256 ? 256 : value;
+        int16_t value = (int16_t)((int16_t)(alpha[x] + 1) >> 2);
+        value = value < 0 ? 0 : value;
+        alpha[x] = value > 256 ? 256 : value;
     }
 }
 
-/* What chroma adds to alpha, at the two luma columns of each of its own. */
-static void chroma_fit(const int16_t *restrict gain_u, const int16_t *restrict gain_v, const uint8_t *restrict u,
-                       const uint8_t *restrict v, int16_t *restrict term, int count)
+/* A chroma plane at the columns of the luma, ready for `term`. */
+static void widen(const uint8_t *restrict chroma, int16_t *restrict out, int count)
 {
     for (int x = 0; x < count; x++) {
-        int16_t sum = (int16_t)(((gain_u[x] * (int16_t)((uint16_t)(u[x] - 128) << 8)) >> 16) +
-                                ((gain_v[x] * (int16_t)((uint16_t)(v[x] - 128) << 8)) >> 16));
-        term[2 * x] = sum;
-        term[2 * x + 1] = sum;
+        int16_t centred = centre(chroma[x]);
+        out[2 * x] = centred;
+        out[2 * x + 1] = centred;
     }
 }
 
@@ -326,16 +327,15 @@ static void luma_row(Work *w, const Grid *grid, const Span *span, const int slot
                      const uint8_t *back, uint8_t *out, int16_t *alpha)
 {
     int start = span->start, stop = span->stop, count = stop - start;
-    static const int wanted[3] = {OFFSET, GAIN_Y, COLOUR_Y};
-    const int16_t *field[3] = {NULL, NULL, NULL};
-    for (int k = 0; k < 3; k++) {
-        if ((k == 1 && !grid->gain) || (k == 2 && !grid->colour))
+    const int16_t *field[COLOUR_Y + 1] = {NULL};
+    for (int k = 0; k <= COLOUR_Y; k++) {
+        if (k == COLOUR_Y ? !grid->colour : k != OFFSET && !grid->gain)
             continue;
-        expand(&w->luma, row_between(w, grid, wanted[k], slots, at, span), w->field[k], span->first_cell, start, stop);
+        expand(&w->luma, row_between(w, grid, k, slots, at, span), w->field[k], span->first_cell, start, stop);
         field[k] = w->field[k] + start;
     }
-    fit(field[0], field[1], w->chroma_term + start, front + start, alpha + start, count);
-    blend(alpha + start, field[2], front + start, back + start, out + start, count);
+    fit(field[OFFSET], field + GAIN_Y, w->chroma[0] + start, w->chroma[1] + start, front + start, alpha + start, count);
+    blend(alpha + start, field[COLOUR_Y], front + start, back + start, out + start, count);
 }
 
 static void composite(Work *w, const Plane front[3], const Plane back[3], const Plane out[3], const Grid *grid)
@@ -376,27 +376,22 @@ static void composite(Work *w, const Plane front[3], const Plane back[3], const 
                     copy_span(span, ROW(&front[p], pair), ROW(&back[p], pair), ROW(&out[p], pair), 1);
                 continue;
             }
-            if (grid->gain) {
-                for (int k = 0; k < 2; k++)
-                    expand(&w->chroma, row_between(w, grid, GAIN_U + k, slots[2], at[2], span), w->field[k],
-                           span->first_cell, start, stop);
-                chroma_fit(w->field[0] + start, w->field[1] + start, fu + start, fv + start, w->chroma_term + 2 * start,
-                           width);
-            }
+            widen(fu + start, w->chroma[0] + 2 * start, width);
+            widen(fv + start, w->chroma[1] + 2 * start, width);
             for (int r = 0; r < count; r++)
                 luma_row(w, grid, span, slots[r], at[r], ROW(&front[0], 2 * pair + r), ROW(&back[0], 2 * pair + r),
                          ROW(&out[0], 2 * pair + r), w->alpha[r]);
             if (span->stop % 2)
                 for (int r = 0; r < count; r++)
                     w->alpha[r][span->stop] = w->alpha[r][span->stop - 1];
-            int16_t *alpha = w->field[3];
+            int16_t *alpha = w->field[OFFSET];
             halve(w->alpha[0] + span->start, w->alpha[low] + span->start, alpha, width);
             for (int p = 1; p < 3; p++) {
                 const int16_t *colour = NULL;
                 if (grid->colour) {
-                    expand(&w->chroma, row_between(w, grid, COLOUR_Y + p, slots[2], at[2], span), w->field[0],
+                    expand(&w->half, row_between(w, grid, COLOUR_Y + p, slots[2], at[2], span), w->field[COLOUR_Y],
                            span->first_cell, start, stop);
-                    colour = w->field[0] + start;
+                    colour = w->field[COLOUR_Y] + start;
                 }
                 blend(alpha, colour, ROW(&front[p], pair) + start, ROW(&back[p], pair) + start,
                       ROW(&out[p], pair) + start, width);
@@ -417,7 +412,7 @@ static void *work_create(Work *w, int width, int height, const Grid *grid)
 {
     size_t columns = (size_t)width + 2 * LANES, n = (size_t)grid->cols + 1, fields = n * FIELDS;
     size_t bytes = 2 * sizeof(int) * n + sizeof(Span) * n + (SLOTS + 1) * n +
-                   sizeof(int16_t) * ((SLOTS + 1) * fields + 11 * columns) + 16 * (2 * SLOTS + 16);
+                   sizeof(int16_t) * ((SLOTS + 1) * fields + 13 * columns) + 16 * (2 * SLOTS + 16);
     char *memory = PyMem_Calloc(1, bytes), *cursor = memory;
     if (memory == NULL) {
         PyErr_NoMemory();
@@ -426,7 +421,7 @@ static void *work_create(Work *w, int width, int height, const Grid *grid)
     *w = (Work){.width = width, .height = height, .span_top = -1};
     w->spans = carve(&cursor, sizeof(Span) * n);
     for (int k = 0; k < 2; k++) {
-        Axis *axis = k ? &w->chroma : &w->luma;
+        Axis *axis = k ? &w->half : &w->luma;
         axis->cell_start = carve(&cursor, sizeof(int) * n);
         axis->weight = carve(&cursor, sizeof(int16_t) * columns);
         axis->second = carve(&cursor, sizeof(int16_t) * columns);
@@ -436,15 +431,16 @@ static void *work_create(Work *w, int width, int height, const Grid *grid)
         w->kinds[k] = carve(&cursor, n);
         w->node_row[k] = -1;
     }
-    for (int k = 0; k < 4; k++)
+    for (int k = 0; k <= COLOUR_Y; k++)
         w->field[k] = carve(&cursor, sizeof(int16_t) * columns);
     w->edge = carve(&cursor, sizeof(int16_t) * fields);
-    w->chroma_term = carve(&cursor, sizeof(int16_t) * columns);
+    w->chroma[0] = carve(&cursor, sizeof(int16_t) * columns);
+    w->chroma[1] = carve(&cursor, sizeof(int16_t) * columns);
     w->alpha[0] = carve(&cursor, sizeof(int16_t) * columns);
     w->alpha[1] = carve(&cursor, sizeof(int16_t) * columns);
     w->kind = carve(&cursor, n);
     axis_init(&w->luma, width, width, grid->cols, luma_centre);
-    axis_init(&w->chroma, (width + 1) / 2, width, grid->cols, chroma_centre);
+    axis_init(&w->half, (width + 1) / 2, width, grid->cols, chroma_centre);
     return memory;
 }
 

@@ -51,11 +51,10 @@ def alpha_256(offset: F32, gain: F32 | None, planes: Planes) -> I32:
     luma = planes[0]
     fitted = _at_luma(_fixed(offset, _ALPHA_ONE), luma.shape)
     if gain is not None:
-        gain_y, gain_u, gain_v = (_fixed(g, _GAIN_ONE) for g in gain)
-        fitted += _term(_at_luma(gain_y, luma.shape), luma)
-        for g, plane in ((gain_u, planes[1]), (gain_v, planes[2])):
-            term = _term(_at_chroma(g, luma.shape), plane)
-            fitted += np.repeat(np.repeat(term, 2, axis=0), 2, axis=1)[: luma.shape[0], : luma.shape[1]]
+        for g, plane in zip(gain, planes, strict=True):
+            here = plane if plane is luma else np.repeat(np.repeat(plane, 2, axis=0), 2, axis=1)
+            centred = here[: luma.shape[0], : luma.shape[1]].astype(np.int32) - 128
+            fitted += (_at_luma(_fixed(g, _GAIN_ONE), luma.shape) * (centred << 8)) >> 16
     alpha: I32 = np.clip((fitted + 1) >> 2, 0, 256)
     return alpha
 
@@ -82,10 +81,6 @@ def composite_reference(
 
 def _mix(alpha: I32, above: I32, below: I32) -> I32:
     return ((below << 8) + alpha * (above - below) + 128) >> 8
-
-
-def _term(gain: I32, plane: U8) -> I32:
-    return (gain * ((plane.astype(np.int32) - 128) << 8)) >> 16
 
 
 def _fixed(values: F32, one: np.float32) -> I32:

@@ -5,7 +5,7 @@ and the blurred picture is divided by the blurred weights. So the person smears 
 what stands behind them is filled in from around them.
 
 It is computed on a small picture: cheap, and private by construction, for what the blurred picture can tell
-is bounded by a few hundred 8-bit samples, whatever anybody does to sharpen it again.
+is bounded by some two thousand 8-bit samples, whatever anybody does to sharpen it again.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import numpy as np
 
 from edge_seg.backgrounds.base import Background, BackgroundSettings
 from edge_seg.backgrounds.still import solid
+from edge_seg.pyramid import shrink
 from edge_seg.types import F32, I420, U8, Frame, Mask, Matrix
 
-_LONG_SIDE_PX = 96
+_LONG_SIDE_PX = 64
 """Of the small picture that is blurred."""
 _SIGMA_RANGE = (0.02, 0.08)
 """Of the blur at strength 0 and 1, as a fraction of the picture's long side. At 0.02 a head that fills a
@@ -45,16 +46,16 @@ class BlurBackground(Background):
         self._picture = I420.allocate(width, height, matrix)
 
     def render(self, frame: Frame, mask: Mask | None, now_ns: int) -> I420:
-        small = np.stack(
-            [cv2.resize(plane, self._size, interpolation=cv2.INTER_AREA) for plane in frame.picture.planes],
-            axis=-1,
-        ).astype(np.float32)
-        if mask is None:
-            blurred = _blur(small, self._strongest_px)
-        else:
-            blurred = _blur_around(
-                small, _background_weight(mask.probability, self._size), self._sigma_px, self._fallback
-            )
+        small = shrink(frame.picture, self._size)
+        height, width = small.y.shape
+        weighted = np.empty((height, width, 4), np.float32)  # the planes, each times the weight; the weight
+        weight = np.float32(1) if mask is None else _background_weight(mask.probability, self._size)
+        for index, plane in enumerate((small.y, small.u, small.v)):
+            np.multiply(plane, weight, out=weighted[..., index])
+        weighted[..., 3] = weight
+        blurred = _blur_known(
+            weighted, self._strongest_px if mask is None else self._sigma_px, self._fallback
+        )
         for index, plane in enumerate(self._picture.planes):
             coarse: U8 = np.rint(blurred[..., index]).astype(np.uint8)
             cv2.resize(coarse, (plane.shape[1], plane.shape[0]), dst=plane, interpolation=cv2.INTER_LINEAR)
@@ -68,21 +69,22 @@ def _background_weight(probability: F32, size: tuple[int, int]) -> F32:
     return np.asarray(np.clip(1 - person / np.float32(_PERSON), 0, 1), np.float32)
 
 
-def _blur(picture: F32, sigma_px: float) -> F32:
-    return np.asarray(
-        cv2.GaussianBlur(picture, (0, 0), sigma_px, borderType=cv2.BORDER_REPLICATE), np.float32
-    )
+def _blur_known(weighted: F32, sigma_px: float, fallback: F32) -> F32:
+    """The blurred picture of the weighted pixels, shape (rows, cols, 3); `fallback` where none is near.
+
+    weighted: shape (rows, cols, 4), float32: three planes times the weight, and the weight.
+    """
+    rows, cols = weighted.shape[:2]
+    half = cv2.resize(weighted, ((cols + 1) // 2, (rows + 1) // 2), interpolation=cv2.INTER_AREA)
+    wide = cv2.resize(_gauss(np.asarray(half, np.float32), sigma_px * _WIDEN / 2), (cols, rows))
+    filled = np.broadcast_to(fallback, (rows, cols, 3))
+    for sums in (np.asarray(wide, np.float32), _gauss(weighted, sigma_px)):
+        share = sums[..., 3:]
+        # Fades to what the wider blur said where hardly any background is within reach.
+        trust = np.clip(share / np.float32(_TRUSTED), 0, 1)
+        filled = filled + trust * (sums[..., :3] / np.maximum(share, np.float32(1e-6)) - filled)
+    return np.asarray(filled, np.float32)
 
 
-def _blur_around(picture: F32, weight: F32, sigma_px: float, fallback: F32) -> F32:
-    """Blurred values of the weighted pixels only. `fallback`, shape (3,), where there is nothing near."""
-    filled = np.broadcast_to(fallback, picture.shape).astype(np.float32)
-    weighted = picture * weight[..., None]
-    for sigma in (sigma_px * _WIDEN, sigma_px):
-        total = _blur(weighted, sigma)
-        share = _blur(weight, sigma)
-        # `trust` fades to what the wider blur said where hardly any background is within reach.
-        trust = np.clip(share / np.float32(_TRUSTED), 0, 1)[..., None]
-        own = total / np.maximum(share, np.float32(1e-6))[..., None]
-        filled = filled + trust * (own - filled)
-    return filled
+def _gauss(values: F32, sigma_px: float) -> F32:
+    return np.asarray(cv2.GaussianBlur(values, (0, 0), sigma_px, borderType=cv2.BORDER_REPLICATE), np.float32)
