@@ -146,13 +146,18 @@ def _choices(value: Any, wanted: float) -> Iterable[Any]:
     if value is None:
         return []
     if hasattr(value, "start") and hasattr(value, "stop"):
-        low, high = (Fraction(end.num, end.denom) for end in (value.start, value.stop))
+        low, high = (_fraction(end) for end in (value.start, value.stop))
         return [min(max(Fraction(wanted), low), high)]
     if hasattr(value, "range"):
-        inner = value.range
-        return [min(max(int(wanted), inner.start), inner.stop)]
+        steps = value.range  # its end is included, unlike that of Python's own
+        clipped = min(max(int(wanted), steps.start), steps.stop)
+        return [clipped - (clipped - steps.start) % steps.step]
     if isinstance(value, str | int):
         return [value]
     if hasattr(value, "num"):
-        return [Fraction(value.num, value.denom)]
+        return [_fraction(value)]
     return [choice for item in value for choice in _choices(item, wanted)]
+
+
+def _fraction(value: Any) -> Fraction:
+    return Fraction(int(value.num), int(value.denom))  # gst-python hands out whole floats, too

@@ -53,10 +53,10 @@ def test_modes_are_read_from_lists_and_ranges_of_caps() -> None:
     caps = gstreamer.load().Caps.from_string(
         "video/x-raw,format={YUY2,NV12},width=640,height=480,framerate={(fraction)30/1,(fraction)15/1};"
         "image/jpeg,width=1280,height=720,framerate=(fraction)30/1;"
-        "video/x-raw,format=I420,width=[2,1920],height=[1,1200],framerate=[(fraction)0/1,(fraction)60/1];"
+        "video/x-raw,format=I420,width=[2,1920,2],height=[1,1200],framerate=[(fraction)0/1,(fraction)60/1];"
         "video/x-bayer,format=rggb,width=640,height=480,framerate=(fraction)30/1"
     )
-    modes = modes_of(caps, 1280, 720, 25.0)
+    modes = modes_of(caps, 1281, 720, 25.0)
     assert modes == [
         Mode("YUY2", 640, 480, Fraction(30)),
         Mode("YUY2", 640, 480, Fraction(15)),
