@@ -67,8 +67,9 @@ typedef struct {
     uint8_t *kinds[SLOTS]; /* of those rows: BACK or FRONT where alpha is 0 or 256 whatever the colour, else BAND */
     int node_row[SLOTS];
     int used[SLOTS], uses; /* when each slot was last asked for */
-    int16_t *edge;         /* FIELDS x (cols + 1): one picture row at the grid's columns */
-    int16_t *field[COLOUR_Y + 1]; /* [width + LANES] at the picture's columns */
+    int16_t *wide[SLOTS];  /* of those rows: FIELDS x (width + 2 * LANES), at the picture's columns */
+    uint8_t *is_wide[SLOTS]; /* of those rows, per cell: whether `wide` is filled in */
+    int wide_stride;
     int16_t *chroma[2];    /* [width + LANES] of the frame, at luma columns */
     int16_t *alpha[2];     /* [width + LANES] of a row pair, 0 to 256 */
     uint8_t *kind;         /* [cols]: what the grid rows around the row pair agree on */
@@ -129,6 +130,7 @@ static int load_row(Work *w, const Grid *grid, int row)
     }
     w->node_row[slot] = row;
     w->used[slot] = ++w->uses;
+    memset(w->is_wide[slot], 0, (size_t)n);
     int16_t *nodes = w->nodes[slot];
     uint8_t *kinds = w->kinds[slot];
     Py_ssize_t at = (Py_ssize_t)row * n, plane = (Py_ssize_t)grid->rows * n;
@@ -223,15 +225,13 @@ static void axis_init(Axis *axis, int count, int size, int nodes, int (*centre)(
         axis->cell_start[next++] = count;
 }
 
-/* One field at the picture's columns start to stop, of a row of the picture at the grid's columns. */
-static void expand(const Axis *axis, const int16_t *edge, int16_t *restrict out, int cell, int start, int stop)
+/* One field of a grid row at the picture's columns, for cells first to last. */
+static void expand(const Axis *axis, const int16_t *nodes, int16_t *restrict out, int first, int last)
 {
     const int16_t *restrict weight = axis->weight, *restrict second = axis->second;
     const int *restrict cell_start = axis->cell_start;
-    while (cell_start[cell] > start)
-        cell--;
-    for (; cell_start[cell] < stop; cell++) {
-        const int16_t base = edge[cell], step = (int16_t)(edge[cell + 1] - edge[cell]);
+    for (int cell = first; cell <= last; cell++) {
+        const int16_t base = nodes[cell], step = (int16_t)(nodes[cell + 1] - nodes[cell]);
         /* Whole registers: what is written past the cell is overwritten by the next one. */
         for (int x = cell_start[cell]; x < cell_start[cell + 1]; x += LANES) {
             int16_t value[LANES];
@@ -242,33 +242,58 @@ static void expand(const Axis *axis, const int16_t *edge, int16_t *restrict out,
     }
 }
 
-/* The same field at the grid's columns between two grid rows. */
-static const int16_t *row_between(const Work *w, const Grid *grid, int field, const int slots[2], Fraction at,
-                                  const Span *span)
+/* Fills in all fields of a cached grid row for the cells of a span, where that was not done for another row. */
+static void widen_row(const Work *w, const Grid *grid, int slot, const Span *span)
 {
-    int n = grid->cols + 1, first = span->first_cell > 0 ? span->first_cell - 1 : 0;
-    int last = span->last_cell + 2 < n ? span->last_cell + 2 : n - 1;
-    const int16_t *restrict top = w->nodes[slots[0]] + field * n, *restrict low = w->nodes[slots[1]] + field * n;
-    int16_t *restrict edge = w->edge + field * n;
-    for (int i = first; i <= last; i++)
-        edge[i] = between(top[i], (int16_t)(low[i] - top[i]), at.fraction, at.second);
-    return edge;
+    uint8_t *done = w->is_wide[slot];
+    int first = span->first_cell, last = span->last_cell;
+    while (first <= last && done[first])
+        first++;
+    if (first > last)
+        return;
+    while (last + 1 < grid->cols && done[last + 1]) /* its neighbour has just been written over, and so on */
+        last++;
+    memset(done + first, 1, (size_t)(last - first + 1));
+    for (int k = 0; k < FIELDS; k++) {
+        if (k == OFFSET || (k <= GAIN_V ? grid->gain != NULL : grid->colour != NULL))
+            expand(k > COLOUR_Y ? &w->half : &w->luma, w->nodes[slot] + k * (grid->cols + 1),
+                   w->wide[slot] + k * w->wide_stride, first, last);
+    }
 }
+
+/* A field between two grid rows: base + fraction * step / 65536, with the nearer row as the base. */
+typedef struct {
+    const int16_t *base, *first, *second;
+} Between;
+
+static inline Between rows_between(const Work *w, int field, const int slots[2], Fraction at, int start)
+{
+    const int16_t *first = w->wide[slots[0]] + field * w->wide_stride + start;
+    const int16_t *second = w->wide[slots[1]] + field * w->wide_stride + start;
+    return (Between){at.second ? second : first, first, second};
+}
+
+#define VALUE(field, x, fraction) \
+    ((int16_t)((field).base[x] + (int16_t)(((int16_t)((field).second[x] - (field).first[x]) * (fraction)) >> 16)))
 
 /* gain * (code - 128) / 255, with `centred` from `centre`. */
 static inline int16_t term(int16_t gain, int16_t centred) { return (int16_t)((gain * centred) >> 16); }
 static inline int16_t centre(uint8_t code) { return (int16_t)((uint16_t)(code - 128) << 8); }
 
-/* Alpha of a luma span, from 0 to 256. Without gains (NULL) it is the offset. */
-static void fit(const int16_t *restrict offset, const int16_t *const gain[3], const int16_t *restrict u,
+/* Alpha of a luma span, from 0 to 256, from the offset and, where there are any, the gains. */
+static void fit(const Between *offset, const Between *gains, int16_t fraction, const int16_t *restrict u,
                 const int16_t *restrict v, const uint8_t *restrict luma, int16_t *restrict alpha, int count)
 {
-    const int16_t *restrict gy = gain[0], *restrict gu = gain[1], *restrict gv = gain[2];
-    if (gy == NULL)
-        memcpy(alpha, offset, sizeof(int16_t) * (size_t)count);
-    else
+    const Between o = *offset;
+    if (gains == NULL) {
         for (int x = 0; x < count; x++)
-            alpha[x] = (int16_t)(offset[x] + term(gy[x], centre(luma[x])) + term(gu[x], u[x]) + term(gv[x], v[x]));
+            alpha[x] = VALUE(o, x, fraction);
+    } else {
+        const Between gy = gains[0], gu = gains[1], gv = gains[2];
+        for (int x = 0; x < count; x++)
+            alpha[x] = (int16_t)(VALUE(o, x, fraction) + term(VALUE(gy, x, fraction), centre(luma[x])) +
+                                 term(VALUE(gu, x, fraction), u[x]) + term(VALUE(gv, x, fraction), v[x]));
+    }
     for (int x = 0; x < count; x++) {
         int16_t value = (int16_t)((int16_t)(alpha[x] + 1) >> 2);
         value = value < 0 ? 0 : value;
@@ -290,8 +315,8 @@ static void widen(const uint8_t *restrict chroma, int16_t *restrict out, int cou
 #define MIX(alpha, above, below) \
     ((uint8_t)((uint16_t)((uint16_t)((below) << 8) + (uint16_t)((uint16_t)(alpha) * (uint16_t)((above) - (below))) + 128) >> 8))
 
-static void blend(const int16_t *alpha, const int16_t *colour, const uint8_t *front, const uint8_t *back, uint8_t *out,
-                  int count)
+static void blend(const int16_t *alpha, const Between *colour, int16_t fraction, const uint8_t *front,
+                  const uint8_t *back, uint8_t *out, int count)
 {
     if (colour == NULL) {
         NO_LOOP_DEPENDENCE
@@ -299,9 +324,10 @@ static void blend(const int16_t *alpha, const int16_t *colour, const uint8_t *fr
             out[x] = MIX(alpha[x], front[x], back[x]);
         return;
     }
+    const Between c = *colour;
     NO_LOOP_DEPENDENCE
     for (int x = 0; x < count; x++) {
-        uint8_t near = (uint8_t)((uint16_t)(colour[x] + COLOUR_ONE / 2) / COLOUR_ONE);
+        uint8_t near = (uint8_t)((uint16_t)(VALUE(c, x, fraction) + COLOUR_ONE / 2) / COLOUR_ONE);
         uint8_t person = MIX(alpha[x], front[x], near);
         out[x] = MIX(alpha[x], person, back[x]);
     }
@@ -326,16 +352,16 @@ static void copy_span(const Span *span, const uint8_t *front, const uint8_t *bac
 static void luma_row(Work *w, const Grid *grid, const Span *span, const int slots[2], Fraction at, const uint8_t *front,
                      const uint8_t *back, uint8_t *out, int16_t *alpha)
 {
-    int start = span->start, stop = span->stop, count = stop - start;
-    const int16_t *field[COLOUR_Y + 1] = {NULL};
-    for (int k = 0; k <= COLOUR_Y; k++) {
-        if (k == COLOUR_Y ? !grid->colour : k != OFFSET && !grid->gain)
-            continue;
-        expand(&w->luma, row_between(w, grid, k, slots, at, span), w->field[k], span->first_cell, start, stop);
-        field[k] = w->field[k] + start;
-    }
-    fit(field[OFFSET], field + GAIN_Y, w->chroma[0] + start, w->chroma[1] + start, front + start, alpha + start, count);
-    blend(alpha + start, field[COLOUR_Y], front + start, back + start, out + start, count);
+    int start = span->start, count = span->stop - start;
+    Between field[COLOUR_Y + 1];
+    for (int k = 0; k < 2; k++)
+        widen_row(w, grid, slots[k], span);
+    for (int k = 0; k <= COLOUR_Y; k++)
+        field[k] = rows_between(w, k, slots, at, start);
+    fit(&field[OFFSET], grid->gain ? &field[GAIN_Y] : NULL, at.fraction, w->chroma[0] + start, w->chroma[1] + start,
+        front + start, alpha + start, count);
+    blend(alpha + start, grid->colour ? &field[COLOUR_Y] : NULL, at.fraction, front + start, back + start, out + start,
+          count);
 }
 
 static void composite(Work *w, const Plane front[3], const Plane back[3], const Plane out[3], const Grid *grid)
@@ -384,17 +410,13 @@ static void composite(Work *w, const Plane front[3], const Plane back[3], const 
             if (span->stop % 2)
                 for (int r = 0; r < count; r++)
                     w->alpha[r][span->stop] = w->alpha[r][span->stop - 1];
-            int16_t *alpha = w->field[OFFSET];
-            halve(w->alpha[0] + span->start, w->alpha[low] + span->start, alpha, width);
+            halve(w->alpha[0] + span->start, w->alpha[low] + span->start, w->chroma[0], width);
+            for (int k = 0; grid->colour && k < 2; k++)
+                widen_row(w, grid, slots[2][k], span);
             for (int p = 1; p < 3; p++) {
-                const int16_t *colour = NULL;
-                if (grid->colour) {
-                    expand(&w->half, row_between(w, grid, COLOUR_Y + p, slots[2], at[2], span), w->field[COLOUR_Y],
-                           span->first_cell, start, stop);
-                    colour = w->field[COLOUR_Y] + start;
-                }
-                blend(alpha, colour, ROW(&front[p], pair) + start, ROW(&back[p], pair) + start,
-                      ROW(&out[p], pair) + start, width);
+                Between colour = rows_between(w, COLOUR_Y + p, slots[2], at[2], start);
+                blend(w->chroma[0], grid->colour ? &colour : NULL, at[2].fraction, ROW(&front[p], pair) + start,
+                      ROW(&back[p], pair) + start, ROW(&out[p], pair) + start, width);
             }
         }
     }
@@ -411,14 +433,14 @@ static void *carve(char **free_memory, size_t bytes)
 static void *work_create(Work *w, int width, int height, const Grid *grid)
 {
     size_t columns = (size_t)width + 2 * LANES, n = (size_t)grid->cols + 1, fields = n * FIELDS;
-    size_t bytes = 2 * sizeof(int) * n + sizeof(Span) * n + (SLOTS + 1) * n +
-                   sizeof(int16_t) * ((SLOTS + 1) * fields + 13 * columns) + 16 * (2 * SLOTS + 16);
+    size_t bytes = 2 * sizeof(int) * n + sizeof(Span) * n + (2 * SLOTS + 1) * n +
+                   sizeof(int16_t) * (SLOTS * fields + (SLOTS * FIELDS + 8) * columns) + 16 * (4 * SLOTS + 16);
     char *memory = PyMem_Calloc(1, bytes), *cursor = memory;
     if (memory == NULL) {
         PyErr_NoMemory();
         return NULL;
     }
-    *w = (Work){.width = width, .height = height, .span_top = -1};
+    *w = (Work){.width = width, .height = height, .span_top = -1, .wide_stride = (int)columns};
     w->spans = carve(&cursor, sizeof(Span) * n);
     for (int k = 0; k < 2; k++) {
         Axis *axis = k ? &w->half : &w->luma;
@@ -429,11 +451,10 @@ static void *work_create(Work *w, int width, int height, const Grid *grid)
     for (int k = 0; k < SLOTS; k++) {
         w->nodes[k] = carve(&cursor, sizeof(int16_t) * fields);
         w->kinds[k] = carve(&cursor, n);
+        w->is_wide[k] = carve(&cursor, n);
+        w->wide[k] = carve(&cursor, sizeof(int16_t) * FIELDS * columns);
         w->node_row[k] = -1;
     }
-    for (int k = 0; k <= COLOUR_Y; k++)
-        w->field[k] = carve(&cursor, sizeof(int16_t) * columns);
-    w->edge = carve(&cursor, sizeof(int16_t) * fields);
     w->chroma[0] = carve(&cursor, sizeof(int16_t) * columns);
     w->chroma[1] = carve(&cursor, sizeof(int16_t) * columns);
     w->alpha[0] = carve(&cursor, sizeof(int16_t) * columns);

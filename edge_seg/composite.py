@@ -103,11 +103,11 @@ def _at_chroma(grid: I32, shape: tuple[int, ...]) -> I32:
 
 
 def _upsample(grid: I32, ys: I64, height: int, xs: I64, width: int) -> I32:
-    """Bilinear at positions in half pixels of the luma; rounds down, rows first, as the kernel does."""
+    """Bilinear at positions in half pixels of the luma; rounds down, along rows first, as the kernel does."""
     y, y_next, y_weight = _locate(ys, height, grid.shape[0])
     x, x_next, x_weight = _locate(xs, width, grid.shape[1])
-    rows = grid[y] + (((grid[y_next] - grid[y]) * y_weight[:, None]) >> 16)
-    upsampled: I32 = rows[:, x] + (((rows[:, x_next] - rows[:, x]) * x_weight) >> 16)
+    wide = grid[:, x] + (((grid[:, x_next] - grid[:, x]) * x_weight) >> 16)
+    upsampled: I32 = wide[y] + (((wide[y_next] - wide[y]) * y_weight[:, None]) >> 16)
     return upsampled
 
 
