@@ -172,12 +172,13 @@ static void match_top(Stage *stage, const Level *previous, const Level *current,
         }
 }
 
-/* The two blocks of the coarser grid whose centres enclose the centre of block b along one axis. */
-static inline void parents(int b, int step, int scale, int parent_step, int count, int *near, int *far)
+/* The two 4-pixel blocks of a grid whose centres enclose the centre of block b along one axis. `step` is the side of
+ * b and `scale` the width of a pixel of that grid, both in pixels of b's level. */
+static inline void parents(int b, int step, int scale, int count, int *near, int *far)
 {
-    int centre2 = (2 * b + 1) * step, size2 = 2 * parent_step * scale;   /* doubled, to stay whole */
+    int centre2 = (2 * b + 1) * step, size2 = 8 * scale;   /* doubled, to stay whole */
     int n = centre2 / size2;
-    int f = centre2 % size2 < parent_step * scale ? n - 1 : n + 1;
+    int f = centre2 % size2 < 4 * scale ? n - 1 : n + 1;
     *near = clamp(n, 0, count - 1);
     *far = clamp(f, 0, count - 1);
 }
@@ -185,8 +186,9 @@ static inline void parents(int b, int step, int scale, int parent_step, int coun
 /* The block of the asked grid at the centre of a block of a stage. */
 static inline int asked_index(const Settings *settings, const Stage *stage, int bx, int by)
 {
-    int x = ((2 * bx + 1) * stage->step << stage->level) / (2 * settings->block);
-    int y = ((2 * by + 1) * stage->step << stage->level) / (2 * settings->block);
+    int shift = settings->block == 2 ? 2 : settings->block == 4 ? 3 : 4;   /* 2 * block */
+    int x = ((2 * bx + 1) * stage->step << stage->level) >> shift;
+    int y = ((2 * by + 1) * stage->step << stage->level) >> shift;
     return clamp(y, 0, settings->rows - 1) * settings->cols + clamp(x, 0, settings->cols - 1);
 }
 
@@ -202,8 +204,8 @@ static void match_refine(Stage *stage, const Stage *coarse, const Level *previou
             search_try(&s, 0, 0, 0);
             if (s.cost > STILL) {
                 int ys[2], xs[2], asked = asked_index(settings, stage, bx, by);
-                parents(by, stage->step, 2, coarse->step, coarse->rows, &ys[0], &ys[1]);
-                parents(bx, stage->step, 2, coarse->step, coarse->cols, &xs[0], &xs[1]);
+                parents(by, stage->step, 2, coarse->rows, &ys[0], &ys[1]);
+                parents(bx, stage->step, 2, coarse->cols, &xs[0], &xs[1]);
                 for (int i = 0; i < 4; i++) {
                     Vector p = coarse->vectors[ys[i >> 1] * coarse->cols + xs[i & 1]];
                     search_try(&s, 2 * p.x, 2 * p.y, penalty);
@@ -213,7 +215,7 @@ static void match_refine(Stage *stage, const Stage *coarse, const Level *previou
                     search_try(&s, (h.x + half) >> shift, (h.y + half) >> shift, penalty);
                 }
                 Vector c = s.best;
-                if (stage->level > 0 || !settings->active || settings->active[asked])
+                if (s.cost > STILL && (stage->level > 0 || !settings->active || settings->active[asked]))
                     for (int dy = -1; dy <= 1; dy++)
                         for (int dx = -1; dx <= 1; dx++)
                             if (dx || dy)
@@ -232,7 +234,7 @@ static inline int64_t floor_div(int64_t a, int64_t b) /* b > 0 */
 
 typedef struct {
     Vector vector;   /* 1/16 pixel */
-    float residual, texture;
+    float residual, texture, confidence;
 } Found;
 
 /* The structure tensor of a window and its product with the temporal difference, in doubled gradients. */
@@ -320,6 +322,16 @@ static const unsigned char whole[2 * WINDOW] = {255, 255, 255, 255, 255, 255, 25
                                                 255, 255, 255, 255, 255, 255, 255, 255};
 static const unsigned char middle[2 * WINDOW] = {0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0};
 
+#define RESIDUAL_SCALE 8.0f   /* code values at which a match is half believed */
+#define TEXTURE_SCALE 4.0f    /* squared code values a pixel: gradients of 2 in the weaker direction */
+
+static inline float confidence_of(const Found *f)
+{
+    float moved = (float)(abs(f->vector.x) > abs(f->vector.y) ? abs(f->vector.x) : abs(f->vector.y)) / Q;
+    float trust = f->texture / (f->texture + TEXTURE_SCALE), miss = f->residual / RESIDUAL_SCALE;
+    return (1.0f - (1.0f - trust) * (moved < 1.0f ? moved : 1.0f)) / (1.0f + miss * miss);
+}
+
 static void measure(const Stage *stage, const Level *previous, const Level *current, Found *found)
 {
     int margin = (WINDOW - stage->step) / 2;
@@ -331,43 +343,25 @@ static void measure(const Stage *stage, const Level *previous, const Level *curr
             f->vector.x = (int16_t)clamp(f->vector.x, Q * s.x_lo, Q * s.x_hi);
             f->vector.y = (int16_t)clamp(f->vector.y, Q * s.y_lo, Q * s.y_hi);
             f->residual = (float)sad_at(&s, f->vector.x, f->vector.y, 0, PAIRS, whole) / AREA;
+            f->confidence = confidence_of(f);
         }
-}
-
-#define RESIDUAL_SCALE 8.0f   /* code values at which a match is half believed */
-#define TEXTURE_SCALE 4.0f    /* squared code values a pixel: gradients of 2 in the weaker direction */
-
-static inline float confidence_of(const Found *f)
-{
-    float moved = (float)(abs(f->vector.x) > abs(f->vector.y) ? abs(f->vector.x) : abs(f->vector.y)) / Q;
-    float trust = f->texture / (f->texture + TEXTURE_SCALE), miss = f->residual / RESIDUAL_SCALE;
-    return (1.0f - (1.0f - trust) * (moved < 1.0f ? moved : 1.0f)) / (1.0f + miss * miss);
 }
 
 #define APART (Q / 2)   /* vectors that differ by no more than this need no choice between them */
 
-/* What a block of half the size takes: the nearest of the four enclosing vectors, or, where they differ, the one
- * under which the 4x4 pixels around it match best. Small windows would not do for a search, but choose well
- * between few good vectors, and so the motion boundary is found to 2 pixels. */
-static inline Found divide(const Stage *stage, const Found *found, const Level *previous, const Level *current, int bx, int by)
+/* Of the four vectors around a block of half the size, the one under which the 4x4 pixels around it match best.
+ * Windows so small would not do for a search, but choose well between few good vectors. */
+static Found choose(const Stage *stage, const Found *found, const Level *previous, const Level *current, int bx, int by)
 {
-    int ys[2], xs[2], differ = 0;
-    parents(by, 2, 1, stage->step, stage->rows, &ys[0], &ys[1]);
-    parents(bx, 2, 1, stage->step, stage->cols, &xs[0], &xs[1]);
-    const Found *near[4];
-    for (int i = 0; i < 4; i++) {
-        near[i] = &found[ys[i >> 1] * stage->cols + xs[i & 1]];
-        int dx = abs(near[i]->vector.x - near[0]->vector.x), dy = abs(near[i]->vector.y - near[0]->vector.y);
-        differ |= dx > APART || dy > APART;
-    }
-    Found best = *near[0];
-    if (!differ)
-        return best;
+    int ys[2], xs[2], least = INT32_MAX;
+    parents(by, 2, 1, stage->rows, &ys[0], &ys[1]);
+    parents(bx, 2, 1, stage->cols, &xs[0], &xs[1]);
+    Found best = found[ys[0] * stage->cols + xs[0]];
     Search s;
     search_begin(&s, previous, current, 2 * bx - 3, 2 * by - 3);
-    int least = INT32_MAX;
     for (int i = 0; i < 4; i++) {
-        int x = clamp(near[i]->vector.x, Q * s.x_lo, Q * s.x_hi), y = clamp(near[i]->vector.y, Q * s.y_lo, Q * s.y_hi);
+        const Found *near = &found[ys[i >> 1] * stage->cols + xs[i & 1]];
+        int x = clamp(near->vector.x, Q * s.x_lo, Q * s.x_hi), y = clamp(near->vector.y, Q * s.y_lo, Q * s.y_hi);
         if (least != INT32_MAX && x == best.vector.x && y == best.vector.y)
             continue;
         int sum = sad_at(&s, x, y, 2, 2, middle);
@@ -375,30 +369,62 @@ static inline Found divide(const Stage *stage, const Found *found, const Level *
             least = sum;
             best.vector.x = (int16_t)x, best.vector.y = (int16_t)y;
             best.residual = (float)sum / 16.0f;
-            best.texture = near[i]->texture;
+            best.texture = near->texture;
         }
     }
+    best.confidence = confidence_of(&best);
     return best;
 }
 
-static void finish(const Stage *stage, const Level *previous, const Level *current, const Found *found,
-                   const Settings *settings, Plane *vectors, Plane *residual, Plane *confidence)
+/* Where the vectors of two block rows differ by more than APART from those of `near`, each compared with the
+ * neighbours at `side` (-1 or 1). Rows hold x and y interleaved, with one block of replicated border. */
+static void differences(const int16_t *restrict near, const int16_t *restrict far, int cols, int side,
+                        int16_t *restrict out)
 {
+    const int16_t *restrict beside = near + 2 * side, *restrict across = far + 2 * side;
+    for (int i = 0; i < 2 * cols; i++) {
+        int a = abs(near[i] - beside[i]), b = abs(near[i] - far[i]), c = abs(near[i] - across[i]);
+        out[i] = (int16_t)((a > APART) | (b > APART) | (c > APART));
+    }
+}
+
+static void row_load(const Stage *stage, const Found *found, int row, int16_t *out)
+{
+    for (int x = -1; x <= stage->cols; x++) {
+        Vector v = found[row * stage->cols + clamp(x, 0, stage->cols - 1)].vector;
+        out[2 * x + 2] = v.x, out[2 * x + 3] = v.y;
+    }
+}
+
+static void finish(const Stage *stage, const Level *previous, const Level *current, const Found *found,
+                   const Settings *settings, int16_t *scratch, Plane *vectors, Plane *residual, Plane *confidence)
+{
+    int divided = settings->block < stage->step, padded = 2 * (stage->cols + 2);
+    int16_t *near = scratch, *far = near + padded, *differ[2] = {far + padded, far + 2 * padded};
     for (int by = 0; by < settings->rows; by++) {
         float *v = (float *)(vectors->data + by * vectors->stride);
         float *r = (float *)(residual->data + by * residual->stride);
         float *k = (float *)(confidence->data + by * confidence->stride);
+        const Found *row = found + (divided ? by >> 1 : by) * stage->cols;
+        const unsigned char *active = settings->active ? settings->active + by * settings->cols : NULL;
+        if (divided) {
+            int y0, y1;
+            parents(by, 2, 1, stage->rows, &y0, &y1);
+            row_load(stage, found, y0, near);
+            row_load(stage, found, y1, far);
+            differences(near + 2, far + 2, stage->cols, -1, differ[0]);
+            differences(near + 2, far + 2, stage->cols, 1, differ[1]);
+        }
         for (int bx = 0; bx < settings->cols; bx++) {
-            Found f;
-            if (settings->block == stage->step)
-                f = found[by * stage->cols + bx];
-            else if (!settings->active || settings->active[by * settings->cols + bx])
-                f = divide(stage, found, previous, current, bx, by);
-            else
-                f = found[(by >> 1) * stage->cols + (bx >> 1)];
-            v[2 * bx] = (float)f.vector.x / Q, v[2 * bx + 1] = (float)f.vector.y / Q;
-            r[bx] = f.residual;
-            k[bx] = confidence_of(&f);
+            const Found *f = &row[divided ? bx >> 1 : bx];
+            Found chosen;
+            if (divided && (differ[bx & 1][bx & ~1] | differ[bx & 1][bx | 1]) && (!active || active[bx])) {
+                chosen = choose(stage, found, previous, current, bx, by);
+                f = &chosen;
+            }
+            v[2 * bx] = (float)f->vector.x / Q, v[2 * bx + 1] = (float)f->vector.y / Q;
+            r[bx] = f->residual;
+            k[bx] = f->confidence;
         }
     }
 }
@@ -481,11 +507,13 @@ static int match(Plane *planes, const Settings *settings)
         width = (width + 1) / 2, height = (height + 1) / 2, count++;
     }
     finest_blocks = (size_t)stages[0].rows * stages[0].cols;
-    Found *found = malloc(finest_blocks * sizeof(Found) + blocks * sizeof(Vector) + 2 * bytes);
+    size_t scratch = 4 * 2 * (size_t)(stages[0].cols + 2);
+    Found *found = malloc(finest_blocks * sizeof(Found) + blocks * sizeof(Vector) + scratch * sizeof(int16_t) + 2 * bytes);
     if (!found)
         return -1;
     Vector *v = (Vector *)(found + finest_blocks);
-    unsigned char *pixels = (unsigned char *)(v + blocks);
+    int16_t *rows = (int16_t *)(v + blocks);
+    unsigned char *pixels = (unsigned char *)(rows + scratch);
     for (int i = 0; i < count; i++) {
         stages[i].vectors = v;
         v += (size_t)stages[i].rows * stages[i].cols;
@@ -497,7 +525,8 @@ static int match(Plane *planes, const Settings *settings)
         match_refine(&stages[i], &stages[i + 1], &previous[i], &current[i], settings);
     subpixel(&stages[0], &previous[0], &current[0], found);
     measure(&stages[0], &previous[0], &current[0], found);
-    finish(&stages[0], &previous[0], &current[0], found, settings, &planes[VECTORS], &planes[RESIDUAL], &planes[CONFIDENCE]);
+    finish(&stages[0], &previous[0], &current[0], found, settings, rows, &planes[VECTORS], &planes[RESIDUAL],
+           &planes[CONFIDENCE]);
     free(found);
     return 0;
 }

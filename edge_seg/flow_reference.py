@@ -158,6 +158,7 @@ def _refine(
         shift = 4 + stage.level
         windows.attempt((_asked(hint, stage, block) + (1 << (shift - 1))) >> shift, penalty, moving)
     centre = windows.best.copy()
+    moving &= windows.cost > STILL
     if active is not None and stage.level == 0:
         moving &= _asked(active[:, :, None], stage, block)[:, 0] > 0
     for dy in (-1, 0, 1):
