@@ -251,8 +251,11 @@ static void widen_row(const Work *w, const Grid *grid, int slot, const Span *spa
         first++;
     if (first > last)
         return;
-    while (last + 1 < grid->cols && done[last + 1]) /* its neighbour has just been written over, and so on */
-        last++;
+    /* What is written past the last cell spoils cells that were done: they are done again, and so on. */
+    const int *cell_start = w->luma.cell_start;
+    for (int i = last + 1; i < grid->cols && cell_start[i] < cell_start[last + 1] + 2 * LANES; i++)
+        if (done[i])
+            last = i;
     memset(done + first, 1, (size_t)(last - first + 1));
     for (int k = 0; k < FIELDS; k++) {
         if (k == OFFSET || (k <= GAIN_V ? grid->gain != NULL : grid->colour != NULL))

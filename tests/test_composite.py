@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -28,6 +29,11 @@ def fields(rng: np.random.Generator, cols: int, rows: int, kind: str) -> Fields:
         return rng.integers(0, 2, (rows, cols)).astype(np.float32), None, None
     if kind == "soft":
         return np.clip(rng.normal(0.5, 1, (rows, cols)), 0, 1).astype(np.float32), None, None
+    if kind == "person":  # large areas of one kind, as in pictures
+        soft = cv2.GaussianBlur(rng.random((rows, cols)).astype(np.float32), (0, 0), 4)
+        offset = np.clip((soft - 0.5) * 20 + 0.5, 0, 1).astype(np.float32)
+        gain = rng.normal(0, 4, (3, rows, cols)).astype(np.float32) * ((offset > 0) & (offset < 1))
+        return offset, gain, rng.integers(16, 241, (3, rows, cols), dtype=np.uint8)
     gain = rng.normal(0, 4, (3, rows, cols)).astype(np.float32)
     gain[:, rng.random((rows, cols)) < 0.5] = 0  # as outside of the matte's band
     offset = np.clip(rng.normal(0.5, 1, (rows, cols)), 0, 1).astype(np.float32)
@@ -37,11 +43,11 @@ def fields(rng: np.random.Generator, cols: int, rows: int, kind: str) -> Fields:
 @settings(max_examples=150, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
-    width=st.integers(1, 90),
+    width=st.integers(1, 300),
     height=st.integers(1, 40),
     cols=st.integers(1, 120),
     rows=st.integers(1, 50),
-    kind=st.sampled_from(["binary", "soft", "fitted", "matte"]),
+    kind=st.sampled_from(["binary", "soft", "fitted", "matte", "person"]),
 )
 def test_native_equals_reference(seed: int, width: int, height: int, cols: int, rows: int, kind: str) -> None:
     rng = np.random.default_rng(seed)
@@ -67,7 +73,7 @@ def test_within_one_code_value_of_the_formula(width: int, height: int) -> None:
     low = offset[y0 + 1][:, x0] * (1 - fx) + offset[y0 + 1][:, x0 + 1] * fx
     alpha = top * (1 - fy) + low * fy
     exact = back.y + alpha * (front.y.astype(float) - back.y)
-    assert np.abs(out.y - exact).max() < 2  # one code value, and the rounding of the last one
+    assert np.abs(out.y - exact).max() <= 1.5  # one code value, and half a one of rounding
 
 
 def test_without_alpha_only_the_background_shows() -> None:
