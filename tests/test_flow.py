@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_seg import flow_reference
-from edge_seg.flow import FlowSettings, estimate
+from edge_seg.flow import FlowSettings, compose, doubted, estimate, round_trip_px
 from edge_seg.types import U8, BlockFlow
 
 native = pytest.importorskip("edge_seg._flow", reason="built without a compiler: only the reference exists")
@@ -221,3 +221,95 @@ def test_shape_and_types_are_those_of_the_contract() -> None:
     assert found.residual.shape == found.confidence.shape == (13, 18)
     assert found.grid_shape == (50, 70)
     assert {found.vectors.dtype, found.residual.dtype, found.confidence.dtype} == {np.dtype(np.float32)}
+
+
+def test_a_hint_in_other_blocks_is_used() -> None:
+    previous, current = moved_pair(13, 0)
+    far = estimate(previous, current, FlowSettings(block_px=8, search_px=8))
+    found = estimate(previous, current, FlowSettings(levels=2, search_px=0), hint=far)
+    assert np.median(found.vectors[..., 0]) == pytest.approx(13, abs=0.1)
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(1.0, 30.0), (1.3, 0.0), (0.7, 0.0)])
+def test_motion_is_found_through_a_jump_of_the_exposure(gain: float, offset: float) -> None:
+    previous, current = moved_pair(5, -3)
+    brighter = np.clip(np.rint((current.astype(np.float32) - 16) * gain + 16 + offset), 0, 255).astype(
+        np.uint8
+    )
+    found = estimate(previous, brighter)
+    assert np.abs(np.median(inner(found.vectors, 6), (0, 1)) - (5, -3)).max() < 0.2
+    assert np.median(found.residual) < 3
+
+
+def test_something_bright_entering_is_no_change_of_exposure() -> None:
+    previous, _ = moved_pair(0, 0)
+    current = previous.copy()
+    current[:, :50] = 230
+    rest = (slice(None), slice(16, None))
+    found = estimate(previous, current)
+    assert not found.vectors[rest].any()
+    assert not found.residual[rest].any()
+
+
+@pytest.mark.parametrize("sigma", [2.0, 5.0])
+def test_a_still_scene_under_noise_stands_still(sigma: float) -> None:
+    scene = texture(96, 128).astype(np.float32)
+    rng = np.random.default_rng(3)
+    a, b = (np.clip(scene + rng.normal(0, sigma, scene.shape), 0, 255).astype(np.uint8) for _ in "ab")
+    for block_px in (2, 4):
+        speed = np.linalg.norm(estimate(a, b, FlowSettings(block_px=block_px)).vectors, axis=-1)  # type: ignore[arg-type]
+        assert np.percentile(speed, 99) < 0.1 * sigma + 0.2
+
+
+def test_the_edge_of_a_moving_thing_is_found_to_two_pixels() -> None:
+    """A disk moves over another texture: the area that moves with it is the disk's, within its rim."""
+    yy, xx = np.mgrid[0:96, 0:128]
+    ground, thing = texture(96, 160, 1), texture(96, 160, 2)
+
+    def frame(shift: int) -> U8:
+        disk = (yy - 48) ** 2 + (xx - 60 - shift) ** 2 < 24**2
+        return np.where(disk, thing[:, 20 - shift : 148 - shift], ground[:, 10:138]).astype(np.uint8)
+
+    found = estimate(frame(0), frame(6), FlowSettings(block_px=2))
+    moves = np.repeat(np.repeat(found.vectors[..., 0] < -3, 2, 0), 2, 1)
+    disk = (yy - 48) ** 2 + (xx - 66) ** 2 < 24**2
+    assert (moves & disk).sum() / (moves | disk).sum() > 0.9
+
+
+def test_inactive_blocks_cost_precision_not_meaning() -> None:
+    previous, current = moved_pair(5, 3)
+    active = np.zeros((24, 32), np.uint8)
+    active[:, 16:] = 1
+    found, full = estimate(previous, current, active=active), estimate(previous, current)
+    np.testing.assert_array_equal(found.vectors[:, 16:], full.vectors[:, 16:])
+    left = found.vectors[6:-6, 6:16]
+    assert np.abs(left - (5, 3)).max() < 2.0
+    assert found.residual[6:-6, 6:16].mean() >= full.residual[6:-6, 6:16].mean()
+    assert (found.residual[:, :15] != full.residual[:, :15]).any()
+    with pytest.raises(ValueError, match="active"):
+        estimate(previous, current, active=active[:, ::2])
+
+
+def test_composed_flow_leads_over_both_frames() -> None:
+    scene = texture(160, 200)
+    a, b, c = (scene[40:112, s : s + 128].copy() for s in (30, 34, 37))
+    both = compose(estimate(b, c), estimate(a, b))
+    np.testing.assert_allclose(inner(both.vectors, 5)[..., 0], 7, atol=0.2)
+    assert both.grid_shape == (72, 128)
+    with pytest.raises(ValueError, match="one grid"):
+        compose(estimate(b, c, FlowSettings(block_px=8)), estimate(a, b))
+
+
+def test_the_round_trip_opens_where_something_is_uncovered() -> None:
+    previous, current = texture(96, 128, 1), texture(96, 128, 1)
+    thing = texture(40, 40, 2)
+    previous[28:68, 30:70], current[28:68, 42:82] = thing, thing
+    backward = estimate(previous, current)
+    error = round_trip_px(backward, estimate(current, previous, FlowSettings(block_px=8)))
+    uncovered, square, ground = error[8:16, 8:10], error[9:15, 13:18], error[:, 26:]
+    assert np.median(square) < 0.5
+    assert ground.max() < 0.5
+    assert np.median(uncovered) > 2
+    trusted = doubted(backward, error)
+    assert trusted.confidence[8:16, 8:10].mean() < 0.5 * backward.confidence[8:16, 8:10].mean()
+    assert (trusted.confidence <= backward.confidence).all()
