@@ -27,6 +27,7 @@ _PACKAGES: dict[str, tuple[str, str]] = {
     "litert": ("ai-edge-litert", "ai_edge_litert.interpreter"),
     "tflite": ("tflite-runtime", "tflite_runtime.interpreter"),
 }
+MAX_MESSAGE = 300
 _PLUGIN_SYMBOLS = ("tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate")
 
 
@@ -190,8 +191,12 @@ class Interpreter:
 
 
 def one_line(error: BaseException) -> str:
-    """An error of the runtime in one line; it speaks in several."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """An error of the runtime in one line; it speaks in several, and repeats itself."""
+    lines = dict.fromkeys(line.strip() for line in str(error).splitlines())
+    text = " ".join(line for line in lines if line)
+    if len(text) > MAX_MESSAGE:
+        text = text[: MAX_MESSAGE - 1] + "…"
+    return text or type(error).__name__
 
 
 def _tensor_info(detail: dict[str, Any]) -> TensorInfo:

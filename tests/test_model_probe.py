@@ -140,9 +140,11 @@ def test_a_broken_file_is_refused_in_one_line(tmp_path: Path, name: str) -> None
         open_segmenter(replace(SETTINGS, file=str(card.file), card=card), SIZE)
     message = str(caught.value)
     assert message.startswith(str(card.file))
-    assert said in message
+    # What one runtime refuses in words can crash the other: that is what the child is for.
+    crashed = "the runtime crashes on it (SIG" in message and said == "refuses the model"
+    assert said in message or crashed
     assert "\n" not in message
-    assert len(message) < 400
+    assert len(message) < 600
 
 
 @pytest.mark.parametrize("name", [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL])
