@@ -30,7 +30,8 @@ typedef struct {
     float *sums;     /* MOMENTS rows: column sums over the window's rows */
     float *row_sum;  /* 1 row: column sums of the uncertainty */
     float *mask;     /* rows x cols: the mask, with its ends drawn out to 0 and 1 */
-    float *fits;     /* FITS x rows x stride */
+    float *fits;     /* FITS x kept x stride: the newest rows of fits, row by row modulo `kept` */
+    int kept;        /* as many as are averaged */
     float *share;    /* rows x stride: how far the fit replaces the mask, 0 to 1 */
     uint8_t *needed; /* rows x blocks: whether anyone uses what is computed for the block */
     uint8_t *kind;   /* rows x stride: what each node is, 0 beyond the grid */
@@ -136,7 +137,7 @@ static void foreground(const float sum[MOMENTS][BLOCK], int centred, int product
 static void fit_row(const Task *t, const Work *w, int row, const Result *r)
 {
     const int twice = t->step == 2 && row + 1 < t->rows;
-    Py_ssize_t plane = (Py_ssize_t)t->rows * w->stride;
+    Py_ssize_t plane = (Py_ssize_t)w->kept * w->stride;
     float sum[MOMENTS][BLOCK];
     for (int block = 0; block < w->blocks; block++) {
         if (!w->needed[row * w->blocks + block])
@@ -151,7 +152,7 @@ static void fit_row(const Task *t, const Work *w, int row, const Result *r)
             memcpy(sum[k], total, sizeof total);
         }
         const float(*sums)[BLOCK] = (const float(*)[BLOCK])sum;
-        float *fits = w->fits + row * (Py_ssize_t)w->stride + MAX_RADIUS + start;
+        float *fits = w->fits + row % w->kept * w->stride + MAX_RADIUS + start;
         solve(t, sums, fits, plane);
         for (int k = 0; k < FITS; k++) /* beyond the grid */
             memset(fits + k * plane + count, 0, sizeof(float) * (size_t)(BLOCK - count));
@@ -241,7 +242,7 @@ static void mark_needed(const Task *t, Work *w)
 
 static void finish_row(const Task *t, const Work *w, int row, const float *mask, const Result *r)
 {
-    Py_ssize_t plane = (Py_ssize_t)t->rows * w->stride, at = (Py_ssize_t)row * t->cols;
+    Py_ssize_t plane = (Py_ssize_t)w->kept * w->stride, at = (Py_ssize_t)row * t->cols;
     int s = t->smoothing;
     int top = row - s < 0 ? 0 : row - s, bottom = row + s >= t->rows ? t->rows - 1 : row + s;
     top += top % t->step;
@@ -262,7 +263,7 @@ static void finish_row(const Task *t, const Work *w, int row, const float *mask,
         for (int k = 0; k < FITS; k++) {
             float column[BLOCK + 2 * MAX_RADIUS] = {0}, total[BLOCK] = {0};
             for (int y = top; y <= bottom; y += t->step) {
-                const float *fits = w->fits + k * plane + (Py_ssize_t)y * w->stride + MAX_RADIUS + start - s;
+                const float *fits = w->fits + k * plane + y % w->kept * w->stride + MAX_RADIUS + start - s;
                 for (int i = 0; i < BLOCK + 2 * s; i++)
                     column[i] += fits[i];
             }
@@ -305,19 +306,24 @@ static void one_pass(const Task *t, Work *w, const Plane *colours, const Result 
             share_row(t, w, row);
     }
     mark_needed(t, w);
-    for (int row = w->first_row - 2 * n; row < w->last_row; row++) {
-        int entering = row + n, leaving = row - n - 1;
-        if (entering >= 0 && entering < t->rows && entering >= w->first_row - n)
-            slide(t, w, w->mask + (Py_ssize_t)entering * t->cols, ROW(&colours[0], entering), ROW(&colours[1], entering),
-                  ROW(&colours[2], entering), 1);
-        if (leaving >= 0 && leaving >= w->first_row - n)
-            slide(t, w, w->mask + (Py_ssize_t)leaving * t->cols, ROW(&colours[0], leaving), ROW(&colours[1], leaving),
-                  ROW(&colours[2], leaving), -1);
-        if (row >= w->first_row && row % t->step == 0)
-            fit_row(t, w, row, r);
+    for (int row = w->first_row - 2 * n; row < w->last_row + t->smoothing; row++) {
+        int entering = row + n, leaving = row - n - 1, averaged = row - t->smoothing;
+        if (row < w->last_row) {
+            if (entering >= 0 && entering < t->rows && entering >= w->first_row - n)
+                slide(t, w, w->mask + (Py_ssize_t)entering * t->cols, ROW(&colours[0], entering),
+                      ROW(&colours[1], entering), ROW(&colours[2], entering), 1);
+            if (leaving >= 0 && leaving >= w->first_row - n)
+                slide(t, w, w->mask + (Py_ssize_t)leaving * t->cols, ROW(&colours[0], leaving),
+                      ROW(&colours[1], leaving), ROW(&colours[2], leaving), -1);
+            if (row >= w->first_row && row % t->step == 0)
+                fit_row(t, w, row, r);
+        }
+        if (averaged >= w->first_row && averaged < w->last_row)
+            finish_row(t, w, averaged, w->mask + (Py_ssize_t)averaged * t->cols, r);
     }
     for (int row = 0; row < t->rows; row++)
-        finish_row(t, w, row, w->mask + (Py_ssize_t)row * t->cols, r);
+        if (row < w->first_row || row >= w->last_row)
+            finish_row(t, w, row, w->mask + (Py_ssize_t)row * t->cols, r);
 }
 
 /* The mask that a pass has made, for the next one. */
@@ -399,7 +405,8 @@ static void *work_create(Work *w, const Task *t)
     w->blocks = (t->cols + BLOCK - 1) / BLOCK;
     w->stride = w->blocks * BLOCK + 2 * MAX_RADIUS;
     size_t stride = (size_t)w->stride, rows = (size_t)t->rows;
-    size_t floats = stride * (MOMENTS + 1 + rows * (FITS + 1)) + rows * (size_t)t->cols;
+    w->kept = 2 * t->smoothing + 2; /* even: where every other row is fitted, it keeps its place */
+    size_t floats = stride * (MOMENTS + 1 + (size_t)w->kept * FITS + rows) + rows * (size_t)t->cols;
     size_t kinds = rows * stride;
     float *memory = PyMem_Calloc(1, sizeof(float) * floats + rows * (size_t)w->blocks + kinds);
     if (memory == NULL) {
@@ -409,7 +416,7 @@ static void *work_create(Work *w, const Task *t)
     w->sums = memory;
     w->row_sum = w->sums + stride * MOMENTS;
     w->fits = w->row_sum + stride;
-    w->share = w->fits + stride * rows * FITS;
+    w->share = w->fits + stride * (size_t)w->kept * FITS;
     w->mask = w->share + stride * rows;
     w->needed = (uint8_t *)(w->mask + rows * (size_t)t->cols);
     w->kind = w->needed + rows * (size_t)w->blocks;
