@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
@@ -13,7 +12,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from edge_seg import config_checks
 from edge_seg.config import Config
+from edge_seg.config_checks import nearest
 from edge_seg.errors import ConfigError
 
 Key = tuple[str | int, ...]
@@ -43,7 +44,7 @@ def load(path: Path) -> Config:
             ]
         else:
             config = _with_absolute_paths(config, path.resolve().parent)
-            document.problems += document.missing_files(config)
+            document.problems += document.unusable_files(config)
     if document.problems:
         raise ConfigError(*document.problems)
     return config
@@ -111,7 +112,7 @@ class _Document:
         message = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
         if kind in ("extra_forbidden", "unexpected_keyword_argument"):
             allowed = _allowed_keys(self.data, key[:-1])
-            what = f"unknown key{_nearest(str(key[-1]), allowed)}, allowed: {', '.join(sorted(allowed))}"
+            what = f"unknown key{nearest(str(key[-1]), allowed)}, allowed: {', '.join(sorted(allowed))}"
         elif kind in ("missing", "missing_argument"):
             what = "is missing and has no default"
         elif kind == "union_tag_not_found":
@@ -121,7 +122,7 @@ class _Document:
             allowed = [word.strip(" '") for word in str(expected).replace(" or ", ", ").split(",")]
             got = context.get("tag", detail["input"])
             key = (*key, "type") if kind == "union_tag_invalid" else key
-            what = f"got {_shown(got)}{_nearest(str(got), allowed)}, allowed: {', '.join(allowed)}"
+            what = f"got {_shown(got)}{nearest(str(got), allowed)}, allowed: {', '.join(allowed)}"
         elif kind in ("dataclass_type", "model_type", "model_attributes_type") or message == "an object":
             what = f"expected keys below it, got {_shown(detail['input'])}"
         else:
@@ -142,13 +143,8 @@ class _Document:
                 value = value[part]
         return tuple(key)
 
-    def missing_files(self, config: Config) -> list[str]:
-        problems = []
-        for key, file in _files(config):
-            what = _why_unusable(file)
-            if what is not None:
-                problems.append(self._problem(self._line(key), key, what))
-        return problems
+    def unusable_files(self, config: Config) -> list[str]:
+        return [self._problem(self._line(key), key, what) for key, what in config_checks.problems(config)]
 
 
 def _without_shorthands(data: dict[str, Any]) -> dict[str, Any]:
@@ -178,11 +174,6 @@ def _shown(value: object) -> str:
         return "nothing"
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _nearest(word: str, allowed: list[str]) -> str:
-    matches = difflib.get_close_matches(word.lower(), allowed, n=1, cutoff=0.5)
-    return f" (did you mean {matches[0]}?)" if matches else ""
 
 
 def _section_types(annotation: Any) -> Iterator[type]:
@@ -235,35 +226,6 @@ def _tags(data: Any, key: Key) -> list[str]:
     return sorted({str(_tag(section)) for section in _sections_at(data, key)})
 
 
-def _files(config: Config) -> Iterator[tuple[Key, Path]]:
-    """The files that the configuration names and that must be there, with their keys."""
-    if config.source.type == "file":
-        yield ("source", "path"), Path(config.source.path)
-    if config.background.path:
-        yield ("background", "path"), Path(config.background.path)
-    if _is_path(config.model.file):
-        yield ("model", "file"), Path(config.model.file)
-
-
-def _is_path(model: str) -> bool:
-    return model.endswith(".tflite") or "/" in model
-
-
-def _why_unusable(file: Path) -> str | None:
-    try:
-        if not file.exists():
-            beside = [path.name for path in file.parent.iterdir()] if file.parent.is_dir() else []
-            return f"no such file: {file}{_nearest(file.name, beside)}"
-        if not file.is_file():
-            return f"is not a file: {file}"
-        if file.stat().st_size == 0:
-            return f"is empty: {file}"
-        with file.open("rb"):
-            return None
-    except OSError as error:
-        return f"cannot be read: {file}: {error.strerror}"
-
-
 def _with_absolute_paths(config: Config, base: Path) -> Config:
     """Relative paths are meant from the file that names them."""
 
@@ -275,6 +237,6 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
         changes["source"] = replace(config.source, path=str(absolute(config.source.path)))
     if config.background.path:
         changes["background"] = replace(config.background, path=absolute(config.background.path))
-    if _is_path(config.model.file):
+    if config_checks.is_path(config.model.file):
         changes["model"] = replace(config.model, file=str(absolute(config.model.file)))
     return config.model_copy(update=changes)

@@ -129,6 +129,25 @@ def test_named_files_must_be_there_and_have_something_in_them(tmp_path: Path) ->
     assert found[2].startswith(f"3: model.file: no such file: {tmp_path}/nowhere/model.tflite")
 
 
+def test_a_text_that_calls_itself_an_image_and_a_model_that_is_damaged_are_found_before_the_start(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "office.jpg").write_text("no picture")
+    whole = Path("models/selfie_landscape_int8.tflite").read_bytes()
+    (tmp_path / "half.tflite").write_bytes(whole[: len(whole) // 2])
+    card = Path("models/selfie_landscape_int8.yaml").read_text()
+    (tmp_path / "half.yaml").write_text(card.replace("selfie_landscape_int8.tflite", "half.tflite"))
+    found = problems(tmp_path, MINIMAL + "background: {type: image, path: office.jpg}\nmodel: half.tflite\n")
+    assert found[0] == (
+        f"2: background.path: is no image (PNG, JPEG, WebP, BMP, TIFF are): {tmp_path}/office.jpg"
+    )
+    assert found[1].startswith(f"3: model.file: {tmp_path}/half.tflite: sha256 is ")
+    (line,) = problems(tmp_path, MINIMAL + "background: {type: image}\n")
+    assert line == "2: background.path: is missing: a background of type image needs a file"
+    (line,) = problems(tmp_path, MINIMAL + "model: selfie_lanscape_int8\n")
+    assert "did you mean selfie_landscape_int8?" in line
+
+
 def test_relative_paths_are_meant_from_the_file_that_names_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,77 @@
+"""What a configuration names beside itself: are the files there, and are they what they are taken for?"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import cv2
+
+from edge_seg.config import Config
+from edge_seg.errors import ModelError
+from edge_seg.model_card import read_model, resolve_model
+
+WIDE = (1280, 720)
+
+Problem = tuple[tuple[str, ...], str]
+"""The key, and what is wrong with its value."""
+
+
+def problems(config: Config) -> Iterator[Problem]:
+    """Everything that would stop the daemon although the configuration by itself is right."""
+    if config.source.type == "file":
+        yield from _file(("source", "path"), Path(config.source.path))
+    yield from _background(config)
+    yield from _model(config)
+
+
+def nearest(word: str, allowed: Iterable[str]) -> str:
+    """A hint for a misspelt word, empty when nothing comes near."""
+    matches = difflib.get_close_matches(word.lower(), list(allowed), n=1, cutoff=0.5)
+    return f" (did you mean {matches[0]}?)" if matches else ""
+
+
+def is_path(model: str) -> bool:
+    """Whether `model.file` is the path of a file, not the name of a shipped model."""
+    return model.endswith(".tflite") or "/" in model
+
+
+def _background(config: Config) -> Iterator[Problem]:
+    kind, path = config.background.type, config.background.path
+    key = ("background", "path")
+    if path is None:
+        if kind in ("image", "video"):
+            yield key, f"is missing: a background of type {kind} needs a file"
+        return
+    found = list(_file(key, path))
+    yield from found
+    if kind == "image" and not found and not cv2.haveImageReader(str(path)):
+        yield key, f"is no image (PNG, JPEG, WebP, BMP, TIFF are): {path}"
+
+
+def _model(config: Config) -> Iterator[Problem]:
+    key = ("model", "file")
+    found = list(_file(key, Path(config.model.file))) if is_path(config.model.file) else []
+    yield from found
+    if not found:
+        try:
+            read_model(resolve_model(config.model.file, WIDE, config.model.card))
+        except ModelError as error:
+            yield key, str(error)
+
+
+def _file(key: tuple[str, ...], path: Path) -> Iterator[Problem]:
+    try:
+        if not path.exists():
+            beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+            yield key, f"no such file: {path}{nearest(path.name, beside)}"
+        elif not path.is_file():
+            yield key, f"is not a file: {path}"
+        elif path.stat().st_size == 0:
+            yield key, f"is empty: {path}"
+        else:
+            with path.open("rb"):
+                pass
+    except OSError as error:
+        yield key, f"cannot be read: {path}: {error.strerror}"
