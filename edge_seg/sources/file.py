@@ -30,6 +30,8 @@ class FileSource(GstSource):
         self._path = Path(settings.path)
         self._playing = False
         self._rounds = 0
+        self._without_flush = False
+        self._in_segments = True
         self._played_ns = 0
         self._length_ns = 0
         self._count_at_start = 0
@@ -40,10 +42,11 @@ class FileSource(GstSource):
 
     def _build(self) -> Any:
         gst = gstreamer.load()
-        self._playing, self._played_ns, self._rounds = False, 0, 0
+        self._playing, self._played_ns = False, 0
+        self._rounds, self._without_flush = 0, False
         pipeline = gst.parse_launch(
             "uridecodebin name=decoder expose-all-streams=false caps=video/x-raw(ANY) "
-            "videoflip name=flip video-direction=auto ! " + SINK.format(sync="true")
+            "videoflip name=flip video-direction=auto ! " + SINK.format(sync="true", buffers=8)
         )
         decoder, flip = pipeline.get_by_name("decoder"), pipeline.get_by_name("flip")
         decoder.set_property("uri", self._path.resolve().as_uri())
@@ -55,11 +58,10 @@ class FileSource(GstSource):
         """Leaves the last frame of a round its time. After a seek without a flush the running time goes on
         from the last frame's beginning, not from its end."""
         gst = gstreamer.load()
-        event = info.get_event()
-        if event.type == gst.EventType.SEGMENT and self._playing and event.parse_segment().base > 0:
-            fps = self.format.fps or Fraction(30)
-            self._rounds += 1
-            pad.set_offset(round(self._rounds * 1_000_000_000 / fps))
+        if info.get_event().type == gst.EventType.SEGMENT:
+            fps = self.format.fps if self._playing else Fraction(0)
+            self._rounds += self._without_flush
+            pad.set_offset(round(self._rounds * 1_000_000_000 / (fps or 30)))
         return gst.PadProbeReturn.OK
 
     def _start(self) -> None:
@@ -71,11 +73,15 @@ class FileSource(GstSource):
         self._length_ns = length_ns if known else 0
         if not self._length_ns and not self.format.fps:
             raise ConfigError(f"{self.name}: is a single picture; a source has to be a video")
-        if self._loop:
+        if self._loop and self._in_segments:
             # A seek with SEGMENT: at its end comes a message instead of an end of stream, and the next seek
             # needs no flush, so that the loop has no gap.
             self._reset_count()
-            self._seek(gst.SeekFlags.FLUSH | gst.SeekFlags.SEGMENT)
+            if not self._seek(gst.SeekFlags.FLUSH | gst.SeekFlags.SEGMENT):
+                # MPEG-TS cannot do that, and the refused flush leaves the pipeline useless.
+                self._in_segments = False
+                self.close()
+                return super().open()
         self._set_state(gst.State.PLAYING)
         self._playing = True
 
@@ -93,6 +99,7 @@ class FileSource(GstSource):
         return bool(self._pipeline.seek(1.0, gst.Format.TIME, flags, kind, 0, kind, -1))
 
     def _on_segment_done(self) -> None:
+        self._without_flush = True
         if not self._seek(gstreamer.load().SeekFlags.SEGMENT):
             self._on_end()
 
@@ -107,7 +114,8 @@ class FileSource(GstSource):
         if self._count == self._count_at_start:
             raise SourceLost(f"{self.name}: nothing to play after a jump to its start")
         flags = gstreamer.load().SeekFlags
-        if not self._seek(flags.FLUSH | flags.SEGMENT):
+        self._rounds, self._without_flush = 0, False
+        if not self._seek(flags.FLUSH | flags.SEGMENT if self._in_segments else flags.FLUSH):
             raise SourceLost(f"{self.name}: this kind of file cannot be played in a loop")
 
     def _cut_off(self) -> bool:

@@ -35,9 +35,10 @@ SKEW_NS = 2_000_000_000
 # n-threads=1: more threads cost more than they gain at our sizes.
 SINK = (
     "videoconvert name=convert n-threads=1 ! capsfilter name=wanted caps=video/x-raw,format=I420 "
-    "! appsink name=sink sync={sync} max-buffers=2 drop=true enable-last-sample=false qos=false"
+    "! appsink name=sink sync={sync} max-buffers={buffers} drop=true enable-last-sample=false qos=false"
 )
-"""How every pipeline ends. `sync`: whether frames wait for their time, as those of a file must."""
+"""How every pipeline ends. `sync`: whether frames wait for their time, as those of a file must;
+`buffers`: how many may wait for the reader before the oldest is lost."""
 
 
 class GstSource:
@@ -67,6 +68,8 @@ class GstSource:
 
     def open(self) -> None:
         gst = gstreamer.load()
+        self._reset_count()
+        self._seq, self._first, self._caps = -1, None, None
         self._pipeline = pipeline = self._build()
         self._sink = pipeline.get_by_name("sink")
         self._bus = pipeline.get_bus()

@@ -61,7 +61,7 @@ def pipeline_text(mode: Mode) -> str:
         middle = f"video/x-h264,{size} ! h264parse ! decodebin"
     else:
         middle = f"video/x-raw,format={mode.format},{size}"
-    return f"v4l2src name=camera ! {middle} ! " + SINK.format(sync="false")
+    return f"v4l2src name=camera ! {middle} ! " + SINK.format(sync="false", buffers=2)
 
 
 def modes_of(caps: Any, width: int, height: int, fps: float) -> list[Mode]:

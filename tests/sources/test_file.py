@@ -116,7 +116,7 @@ def test_a_variable_rate_keeps_its_times(tmp_path: Path) -> None:
     np.testing.assert_allclose(times_ms, pts, atol=1.5)
 
 
-@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.avi"])
 def test_a_loop_repeats_all_frames_in_step(tmp_path: Path, name: str) -> None:
     path = clips.write_clip(tmp_path / name, lambda i: clips.numbered(64, 48, i), 12)
     source = open_source(FileSettings(path=str(path), loop=True))
@@ -128,6 +128,19 @@ def test_a_loop_repeats_all_frames_in_step(tmp_path: Path, name: str) -> None:
     assert [frame.seq for frame in frames] == list(range(30))
     steps = np.diff([frame.captured_ns for frame in frames]) / 1e6
     np.testing.assert_allclose(steps, 1000 / 30, atol=1.5)
+
+
+def test_a_file_that_knows_no_segments_is_looped_nevertheless(tmp_path: Path) -> None:
+    path = clips.write_clip(tmp_path / "clip.ts", lambda i: clips.numbered(64, 48, i), 30)
+    source = open_source(FileSettings(path=str(path), loop=True))
+    try:
+        frames = [frame for frame, _ in zip(frames_of(source), range(70), strict=False)]
+    finally:
+        source.close()
+    numbers = [clips.number_of(frame.picture.y) for frame in frames]
+    assert len(numbers) == 70
+    assert numbers.count(5) >= 2
+    assert (np.diff([frame.seq for frame in frames]) > 0).all()
 
 
 def test_a_cut_off_file_plays_what_there_is_and_says_so(tmp_path: Path) -> None:
