@@ -28,35 +28,57 @@ static inline const unsigned char *bytes_at(const Plane *p, int y) { return p->d
 static inline float *floats_at(const Plane *p, int y) { return (float *)(void *)(p->data + y * p->stride); }
 
 typedef struct { float rows[BUFFER_ROWS][BUFFER]; } Buffer;
+typedef struct { Buffer y, u, v; } Colours;   /* u and v are not touched where there is no chroma */
 
-/* total/weights over the window around each of `n` elements: values whose luma is like that of the element */
-static void mean_of_alike(const float *restrict luma, const Buffer *restrict window_luma, const Buffer *restrict values,
-                          int row, int n, float scale, float *restrict out)
+/* How a difference of colour counts: alike = max(0, 1 - luma dy^2 - chroma (du^2 + dv^2))^2. */
+typedef struct { float luma, chroma; } Scales;
+
+/* For `n` elements of a row: the mean over the window around each of the values whose colour is like its own. */
+static void mean_of_alike(const Colours *restrict own, const Colours *restrict window, const Buffer *restrict values,
+                          int row, int n, Scales scales, float *restrict out)
 {
     static const float binomial[WINDOW] = {1.0f / 16, 4.0f / 16, 6.0f / 16, 4.0f / 16, 1.0f / 16};
     float total[BUFFER], weights[BUFFER];
-    const float *centre = values->rows[row + RADIUS] + RADIUS;
+    const float *restrict centre = values->rows[row + RADIUS] + RADIUS, *restrict y = own->y.rows[row + RADIUS] + RADIUS,
+                *restrict u = own->u.rows[row + RADIUS] + RADIUS, *restrict v = own->v.rows[row + RADIUS] + RADIUS;
     for (int x = 0; x < n; x++) {
         total[x] = SELF * centre[x];
         weights[x] = SELF;
     }
     for (int j = 0; j < WINDOW; j++) {
-        const float *restrict l = window_luma->rows[row + j], *restrict v = values->rows[row + j];
+        const float *restrict wy = window->y.rows[row + j], *restrict p = values->rows[row + j];
+        const float *restrict wu = window->u.rows[row + j], *restrict wv = window->v.rows[row + j];
         const float side = binomial[j];
-        for (int x = 0; x < n; x++) {
-            float t = total[x], w = weights[x];
-#define TAP(i) { \
-            float d = luma[x] - l[x + i]; \
-            float a = 1.0f - d * d * scale; \
+#define COUNT(i) \
             a = a > 0.0f ? a : 0.0f; \
             a = a * a * (side * binomial[i]); \
-            t += a * v[x + i]; \
-            w += a; }
-            TAP(0) TAP(1) TAP(2) TAP(3) TAP(4)
+            t += a * p[x + i]; \
+            w += a;
+#define TAP(i) { \
+            float d = y[x] - wy[x + i]; \
+            float a = 1.0f - d * d * scales.luma; \
+            COUNT(i) }
+#define COLOUR_TAP(i) { \
+            float d = y[x] - wy[x + i], e = u[x] - wu[x + i], f = v[x] - wv[x + i]; \
+            float a = 1.0f - d * d * scales.luma - (e * e + f * f) * scales.chroma; \
+            COUNT(i) }
+        if (scales.chroma > 0)
+            for (int x = 0; x < n; x++) {
+                float t = total[x], w = weights[x];
+                COLOUR_TAP(0) COLOUR_TAP(1) COLOUR_TAP(2) COLOUR_TAP(3) COLOUR_TAP(4)
+                total[x] = t;
+                weights[x] = w;
+            }
+        else
+            for (int x = 0; x < n; x++) {
+                float t = total[x], w = weights[x];
+                TAP(0) TAP(1) TAP(2) TAP(3) TAP(4)
+                total[x] = t;
+                weights[x] = w;
+            }
+#undef COUNT
 #undef TAP
-            total[x] = t;
-            weights[x] = w;
-        }
+#undef COLOUR_TAP
     }
     for (int x = 0; x < n; x++)
         out[x] = total[x] / weights[x];
@@ -77,8 +99,10 @@ typedef struct { int left, right; float weight; } ColumnPair;
 
 typedef struct {
     Plane previous, current, vectors, residual, probability, variance, out_probability, out_variance;
+    Plane previous_u, previous_v, current_u, current_v;   /* the lumas again where there is no chroma */
     int block;
-    float luma_scale, exact, drift, misfit;
+    Scales scales;
+    float exact, drift, misfit;
     /* scratch */
     float *flow;            /* the vectors, finite and bounded */
     float *lerped;          /* the vectors of one pixel row */
@@ -167,13 +191,15 @@ static void span_carry(const Carry *c, int ty, int tx0, int tx1, int block_rows,
     int rows = (int)c->current.rows, cols = (int)c->current.cols;
     int y0 = ty * TILE, x0 = tx0 * TILE, height = least(TILE, rows - y0), width = least(tx1 * TILE, cols) - x0;
     static const float ninth = 1.0f / 9;
-    Buffer luma, moved_luma, moved, difference;
+    Colours own, source;
+    Buffer moved, difference;
+    int coloured = c->scales.chroma > 0;
     float grown[TILE][BUFFER], alike[BUFFER];
     int first = c->columns[clamp(x0 - RADIUS, 0, cols - 1)].left, last = c->columns[clamp(x0 + width + RADIUS - 1, 0, cols - 1)].right;
     for (int j = 0; j < height + 2 * RADIUS; j++) {
         int y = clamp(y0 + j - RADIUS, 0, rows - 1);
         RowPair pair = vector_rows(c->flow, block_rows, block_cols, c->block, y);
-        const unsigned char *here = bytes_at(&c->current, y);
+        const unsigned char *here = bytes_at(&c->current, y), *here_u = bytes_at(&c->current_u, y), *here_v = bytes_at(&c->current_v, y);
         int inner = j >= RADIUS && j < height + RADIUS;
         float *restrict between = c->lerped;
         for (int k = 2 * first; k < 2 * last + 2; k++)
@@ -193,21 +219,35 @@ static void span_carry(const Carry *c, int ty, int tx0, int tx1, int block_rows,
             float lower = (float)d[left] + wx * ((float)d[right] - (float)d[left]); \
             out = upper + wy * (lower - upper); }
 #define LUMA(y) bytes_at(&c->previous, y)
+#define U(y) bytes_at(&c->previous_u, y)
+#define V(y) bytes_at(&c->previous_v, y)
 #define PROBABILITY(y) floats_at(&c->probability, y)
 #define VARIANCE(y) floats_at(&c->variance, y)
-            SAMPLE(moved_luma.rows[j][i], unsigned char, LUMA)
+            SAMPLE(source.y.rows[j][i], unsigned char, LUMA)
             SAMPLE(moved.rows[j][i], float, PROBABILITY)
+            own.y.rows[j][i] = (float)here[x];
+            if (coloured) {
+                SAMPLE(source.u.rows[j][i], unsigned char, U)
+                SAMPLE(source.v.rows[j][i], unsigned char, V)
+                own.u.rows[j][i] = (float)here_u[x];
+                own.v.rows[j][i] = (float)here_v[x];
+            }
             if (inner && i >= RADIUS && i < width + RADIUS)
                 SAMPLE(grown[j - RADIUS][i - RADIUS], float, VARIANCE)
-            luma.rows[j][i] = (float)here[x];
-            difference.rows[j][i] = fabsf(luma.rows[j][i] - moved_luma.rows[j][i]);
+            difference.rows[j][i] = fabsf(own.y.rows[j][i] - source.y.rows[j][i]);
+#undef SAMPLE
+#undef LUMA
+#undef U
+#undef V
+#undef PROBABILITY
+#undef VARIANCE
         }
     }
     for (int j = 0; j < height; j++) {
         float *restrict p = floats_at(&c->out_probability, y0 + j) + x0, *restrict q = floats_at(&c->out_variance, y0 + j) + x0;
         const float *restrict here = difference.rows[j + RADIUS] + RADIUS, *restrict up = difference.rows[j + RADIUS - 1] + RADIUS,
                     *restrict down = difference.rows[j + RADIUS + 1] + RADIUS, *restrict m = moved.rows[j + RADIUS] + RADIUS;
-        mean_of_alike(luma.rows[j + RADIUS] + RADIUS, &moved_luma, &moved, j, width, c->luma_scale, alike);
+        mean_of_alike(&own, &source, &moved, j, width, c->scales, alike);
         for (int x = 0; x < width; x++) {
             float d = here[x] * here[x], share = d / (d + c->exact * c->exact);
             float r = ((up[x - 1] + up[x] + up[x + 1]) + (here[x - 1] + here[x] + here[x + 1]) + (down[x - 1] + down[x] + down[x + 1])) * ninth;
@@ -300,6 +340,17 @@ static void arguments_release(Argument *arguments, int count)
         plane_release(arguments[i].plane);
 }
 
+static int scales_get(Scales *scales, float like, float chroma)
+{
+    if (like > 0 && chroma >= 0) {
+        scales->luma = 1 / (like * like);
+        scales->chroma = chroma * scales->luma;
+        return 0;
+    }
+    PyErr_SetString(PyExc_ValueError, "like: expected more than 0, chroma: expected at least 0");
+    return -1;
+}
+
 static PyObject *fusion_carry(PyObject *module, PyObject *args)
 {
     (void)module;
@@ -309,18 +360,23 @@ static PyObject *fusion_carry(PyObject *module, PyObject *args)
         {NULL, &c.vectors, 'f', 0, "vectors"}, {NULL, &c.residual, 'f', 0, "residual"},
         {NULL, &c.probability, 'f', 0, "probability"}, {NULL, &c.variance, 'f', 0, "variance"},
         {NULL, &c.out_probability, 'f', 1, "out_probability"}, {NULL, &c.out_variance, 'f', 1, "out_variance"},
+        {NULL, &c.previous_u, 'B', 0, "previous_u"}, {NULL, &c.previous_v, 'B', 0, "previous_v"},
+        {NULL, &c.current_u, 'B', 0, "current_u"}, {NULL, &c.current_v, 'B', 0, "current_v"},
     };
-    float luma_px;
-    if (!PyArg_ParseTuple(args, "OOOOiOOOOffff", &a[0].array, &a[1].array, &a[2].array, &a[3].array, &c.block, &a[4].array,
-                          &a[5].array, &a[6].array, &a[7].array, &luma_px, &c.exact, &c.drift, &c.misfit))
+    float like, chroma;
+    if (!PyArg_ParseTuple(args, "(OOO)(OOO)OOiOOOOfffff", &a[0].array, &a[8].array, &a[9].array, &a[1].array, &a[10].array,
+                          &a[11].array, &a[2].array, &a[3].array, &c.block, &a[4].array, &a[5].array, &a[6].array, &a[7].array,
+                          &like, &chroma, &c.exact, &c.drift, &c.misfit))
         return NULL;
-    if (arguments_get(a, 8) < 0)
+    if (arguments_get(a, 12) < 0)
         return NULL;
     PyObject *result = NULL;
     const Plane *grid = &c.current;
     if (grid_fits(grid) < 0 || same_shape(grid, &c.previous, "previous") < 0 || same_shape(grid, &c.probability, "probability") < 0 ||
         same_shape(grid, &c.variance, "variance") < 0 || same_shape(grid, &c.out_probability, "out_probability") < 0 ||
-        same_shape(grid, &c.out_variance, "out_variance") < 0)
+        same_shape(grid, &c.out_variance, "out_variance") < 0 || same_shape(grid, &c.previous_u, "previous_u") < 0 ||
+        same_shape(grid, &c.previous_v, "previous_v") < 0 || same_shape(grid, &c.current_u, "current_u") < 0 ||
+        same_shape(grid, &c.current_v, "current_v") < 0)
         goto end;
     if (c.block < 1 || c.vectors.rows != (grid->rows + c.block - 1) / c.block ||
         c.vectors.cols != 2 * ((grid->cols + c.block - 1) / c.block) || c.residual.rows != c.vectors.rows ||
@@ -328,11 +384,8 @@ static PyObject *fusion_carry(PyObject *module, PyObject *args)
         PyErr_Format(PyExc_ValueError, "vectors and residual: not one for each block of %d pixels", c.block);
         goto end;
     }
-    if (!(luma_px > 0)) {
-        PyErr_SetString(PyExc_ValueError, "luma_px: expected more than 0");
+    if (scales_get(&c.scales, like, chroma) < 0)
         goto end;
-    }
-    c.luma_scale = 1 / (luma_px * luma_px);
     int failed;
     Py_BEGIN_ALLOW_THREADS
     failed = carry_run(&c);
@@ -343,13 +396,15 @@ static PyObject *fusion_carry(PyObject *module, PyObject *args)
     }
     result = Py_NewRef(Py_None);
 end:
-    arguments_release(a, 8);
+    arguments_release(a, 12);
     return result;
 }
 
 typedef struct {
     Plane luma, probability, variance, measured, measured_variance, out_probability, out_variance;
-    float luma_scale, repeat;
+    Plane chroma_u, chroma_v;   /* luma again where there is no chroma */
+    Scales scales;
+    float repeat;
 } Update;
 
 /* The filter step of one row of tiles; marks the tiles where the masks disagree. */
@@ -385,15 +440,21 @@ static void span_smooth(const Update *u, int ty, int tx0, int tx1, Plane *fused)
     int rows = (int)u->luma.rows, cols = (int)u->luma.cols;
     int y0 = ty * TILE, x0 = tx0 * TILE, height = least(TILE, rows - y0), width = least(tx1 * TILE, cols) - x0;
     static const float ninth = 1.0f / 9;
-    Buffer luma, values, innovation;
+    Colours own;
+    Buffer values, innovation;
+    int coloured = u->scales.chroma > 0;
     float alike[BUFFER];
     for (int j = 0; j < height + 2 * RADIUS; j++) {
         int y = clamp(y0 + j - RADIUS, 0, rows - 1);
-        const unsigned char *l = bytes_at(&u->luma, y);
+        const unsigned char *l = bytes_at(&u->luma, y), *lu = bytes_at(&u->chroma_u, y), *lv = bytes_at(&u->chroma_v, y);
         const float *v = floats_at(fused, y), *p = floats_at(&u->probability, y), *z = floats_at(&u->measured, y);
         for (int i = 0; i < width + 2 * RADIUS; i++) {
             int x = clamp(x0 + i - RADIUS, 0, cols - 1);
-            luma.rows[j][i] = (float)l[x];
+            own.y.rows[j][i] = (float)l[x];
+            if (coloured) {
+                own.u.rows[j][i] = (float)lu[x];
+                own.v.rows[j][i] = (float)lv[x];
+            }
             values.rows[j][i] = v[x];
             innovation.rows[j][i] = fabsf(z[x] - p[x]);
         }
@@ -402,7 +463,7 @@ static void span_smooth(const Update *u, int ty, int tx0, int tx1, Plane *fused)
         float *restrict out = floats_at(&u->out_probability, y0 + j) + x0;
         const float *restrict here = innovation.rows[j + RADIUS] + RADIUS, *restrict up = innovation.rows[j + RADIUS - 1] + RADIUS,
                     *restrict down = innovation.rows[j + RADIUS + 1] + RADIUS, *restrict v = values.rows[j + RADIUS] + RADIUS;
-        mean_of_alike(luma.rows[j + RADIUS] + RADIUS, &luma, &values, j, width, u->luma_scale, alike);
+        mean_of_alike(&own, &own, &values, j, width, u->scales, alike);
         for (int x = 0; x < width; x++) {
             float d = ((up[x - 1] + up[x] + up[x + 1]) + (here[x - 1] + here[x] + here[x + 1]) + (down[x - 1] + down[x] + down[x + 1])) * ninth;
             out[x] = limit(v[x] + d / (d + u->repeat) * (alike[x] - v[x]), 0, 1);
@@ -448,25 +509,23 @@ static PyObject *fusion_update(PyObject *module, PyObject *args)
         {NULL, &u.luma, 'B', 0, "luma"}, {NULL, &u.probability, 'f', 0, "probability"},
         {NULL, &u.variance, 'f', 0, "variance"}, {NULL, &u.measured, 'f', 0, "measured"},
         {NULL, &u.measured_variance, 'f', 0, "measured_variance"}, {NULL, &u.out_probability, 'f', 1, "out_probability"},
-        {NULL, &u.out_variance, 'f', 1, "out_variance"},
+        {NULL, &u.out_variance, 'f', 1, "out_variance"}, {NULL, &u.chroma_u, 'B', 0, "u"}, {NULL, &u.chroma_v, 'B', 0, "v"},
     };
-    float luma_px;
-    if (!PyArg_ParseTuple(args, "OOOOOOOff", &a[0].array, &a[1].array, &a[2].array, &a[3].array, &a[4].array, &a[5].array,
-                          &a[6].array, &luma_px, &u.repeat))
+    float like, chroma;
+    if (!PyArg_ParseTuple(args, "(OOO)OOOOOOfff", &a[0].array, &a[7].array, &a[8].array, &a[1].array, &a[2].array, &a[3].array,
+                          &a[4].array, &a[5].array, &a[6].array, &like, &chroma, &u.repeat))
         return NULL;
-    if (arguments_get(a, 7) < 0)
+    if (arguments_get(a, 9) < 0)
         return NULL;
     PyObject *result = NULL;
     if (grid_fits(&u.luma) < 0 || same_shape(&u.luma, &u.probability, "probability") < 0 ||
         same_shape(&u.luma, &u.variance, "variance") < 0 || same_shape(&u.luma, &u.measured, "measured") < 0 ||
         same_shape(&u.luma, &u.measured_variance, "measured_variance") < 0 ||
-        same_shape(&u.luma, &u.out_probability, "out_probability") < 0 || same_shape(&u.luma, &u.out_variance, "out_variance") < 0)
+        same_shape(&u.luma, &u.out_probability, "out_probability") < 0 || same_shape(&u.luma, &u.out_variance, "out_variance") < 0 ||
+        same_shape(&u.luma, &u.chroma_u, "u") < 0 || same_shape(&u.luma, &u.chroma_v, "v") < 0)
         goto end;
-    if (!(luma_px > 0)) {
-        PyErr_SetString(PyExc_ValueError, "luma_px: expected more than 0");
+    if (scales_get(&u.scales, like, chroma) < 0)
         goto end;
-    }
-    u.luma_scale = 1 / (luma_px * luma_px);
     int failed;
     Py_BEGIN_ALLOW_THREADS
     failed = update_run(&u);
@@ -477,16 +536,17 @@ static PyObject *fusion_update(PyObject *module, PyObject *args)
     }
     result = Py_NewRef(Py_None);
 end:
-    arguments_release(a, 7);
+    arguments_release(a, 9);
     return result;
 }
 
 static PyMethodDef methods[] = {
     {"carry", fusion_carry, METH_VARARGS,
-     "carry(previous, current, vectors, residual, block_px, probability, variance, out_probability, out_variance, "
-     "luma_px, exact, drift, misfit)"},
+     "carry((y, u, v) previous, (y, u, v) current, vectors, residual, block_px, probability, variance, "
+     "out_probability, out_variance, like, chroma, exact, drift, misfit)"},
     {"update", fusion_update, METH_VARARGS,
-     "update(luma, probability, variance, measured, measured_variance, out_probability, out_variance, luma_px, repeat)"},
+     "update((y, u, v), probability, variance, measured, measured_variance, out_probability, out_variance, like, chroma, "
+     "repeat)"},
     {NULL, NULL, 0, NULL},
 };
 

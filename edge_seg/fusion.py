@@ -18,6 +18,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 
 from edge_seg import fusion_reference
+from edge_seg.fusion_reference import Picture
 from edge_seg.types import F32, U8, BlockFlow, Mask
 
 _kernels: Any
@@ -33,16 +34,18 @@ class FusionSettings:
 
     noise: Annotated[float, Gt(0), Le(1)] = 0.2
     """Variance of the model's mask where it is undecided (probability 0.5)."""
-    noise_floor: Annotated[float, Gt(0), Le(1)] = 0.1
+    noise_floor: Annotated[float, Gt(0), Le(1)] = 0.3
     """Variance of the model's mask where it is sure, as a share of `noise`."""
     drift: Annotated[float, Gt(0), Le(1)] = 0.001
     """Variance that a carried mask gains a frame, however well the flow fits."""
     misfit: Annotated[float, Ge(0), Le(1)] = 0.0008
     """Variance that it gains for each squared code value of luma difference after motion compensation."""
-    carry_luma: Annotated[float, Gt(0), Le(255)] = 13.0
+    carry_luma: Annotated[float, Gt(0), Le(255)] = 16.0
     """Luma difference, in code values, from which on two places count as different when a mask is carried."""
-    smooth_luma: Annotated[float, Gt(0), Le(255)] = 26.0
+    smooth_luma: Annotated[float, Gt(0), Le(255)] = 32.0
     """The same when the target mask is smoothed."""
+    chroma: Annotated[float, Ge(0), Le(100)] = 3.0
+    """How much more than luma chroma counts in these differences (their squares). 0: not at all."""
     scene_similarity: Annotated[float, Ge(0), Le(1)] = 0.8
     """A frame less like the one before, moved, is a new scene, and everything before it is forgotten.
     0: never."""
@@ -66,8 +69,13 @@ class _Step:
     """How the frame `seq` came from the one before."""
 
     seq: int
-    luma: U8
+    picture: Picture
+    chroma_weight: float
     flow: BlockFlow | None
+
+    @property
+    def luma(self) -> U8:
+        return self.picture[0]
 
 
 @dataclass(frozen=True)
@@ -94,24 +102,36 @@ class Fusion:
         self._state = None
 
     def advance(
-        self, previous_luma: U8 | None, luma: U8, flow: BlockFlow | None, seq: int, captured_ns: int
+        self,
+        previous_luma: U8 | None,
+        luma: U8,
+        flow: BlockFlow | None,
+        seq: int,
+        captured_ns: int,
+        chroma: tuple[U8, U8] | None = None,
     ) -> None:
         """Moves on to frame `seq`: the first mask becomes the third.
 
         `luma`: (h, w), uint8, the grid of masks and flow. `flow` leads from it to `previous_luma`, that of
         the last call's frame. Without them, with another shape, or on a scene cut, the recursion begins anew.
+        `chroma`: (u, v), each (h, w), uint8; what belongs together shows far better with it than without.
         """
+        if chroma is None:
+            picture, weight = (luma, luma, luma), 0.0
+        else:
+            picture, weight = (luma, *chroma), self._settings.chroma
+            if chroma[0].shape != luma.shape or chroma[1].shape != luma.shape:
+                raise ValueError(
+                    f"chroma {chroma[0].shape}, {chroma[1].shape} is not of luma's shape {luma.shape}"
+                )
         if not self._continues(previous_luma, luma, flow):
             self.reset()
-            self._steps.append(_Step(seq, luma, None))
+            self._steps.append(_Step(seq, picture, weight, None))
             return
-        assert previous_luma is not None
-        assert flow is not None
-        self._steps.append(_Step(seq, luma, flow))
+        before, step = self._steps[-1], _Step(seq, picture, weight, flow)
+        self._steps.append(step)
         if self._state is not None:
-            probability, variance = self._carry(
-                previous_luma, luma, flow, self._state.probability, self._state.variance
-            )
+            probability, variance = self._carry(before, step, self._state.probability, self._state.variance)
             self._state = _State(probability, variance, self._state.observed_seq, self._state.observed_ns)
 
     def observe(self, mask: Mask) -> bool:
@@ -128,15 +148,14 @@ class Fusion:
         undecided = measured * (1 - measured)
         variance = np.float32(settings.noise) * (np.float32(settings.noise_floor) + 4 * undecided)
         for before, step in zip(steps[index:], steps[index + 1 :], strict=False):
-            assert step.flow is not None
-            measured, variance = self._carry(before.luma, step.luma, step.flow, measured, variance)
+            measured, variance = self._carry(before, step, measured, variance)
         state = self._state
         if state is None:
             self._state = _State(measured, variance, mask.observed_seq, mask.observed_ns)
             return True
         probability, fused_variance = np.empty_like(measured), np.empty_like(measured)
         _kernels.update(
-            steps[-1].luma,
+            steps[-1].picture,
             state.probability,
             state.variance,
             measured,
@@ -144,6 +163,7 @@ class Fusion:
             probability,
             fused_variance,
             settings.smooth_luma,
+            steps[-1].chroma_weight,
             REPEAT,
         )
         newest = max((state.observed_seq, state.observed_ns), (mask.observed_seq, mask.observed_ns))
@@ -175,14 +195,13 @@ class Fusion:
         self.scene_cuts += 1
         return False
 
-    def _carry(
-        self, previous: U8, current: U8, flow: BlockFlow, probability: F32, variance: F32
-    ) -> tuple[F32, F32]:
-        settings = self._settings
+    def _carry(self, before: _Step, step: _Step, probability: F32, variance: F32) -> tuple[F32, F32]:
+        settings, flow = self._settings, step.flow
+        assert flow is not None
         carried, grown = np.empty_like(probability), np.empty_like(variance)
         _kernels.carry(
-            previous,
-            current,
+            before.picture,
+            step.picture,
             flow.vectors,
             flow.residual,
             flow.block_px,
@@ -191,6 +210,7 @@ class Fusion:
             carried,
             grown,
             settings.carry_luma,
+            min(before.chroma_weight, step.chroma_weight),
             EXACT_LUMA,
             settings.drift,
             settings.misfit,

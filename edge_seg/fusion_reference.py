@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from edge_seg.types import F32, U8
 
+Picture = tuple[U8, U8, U8]
+"""Luma and chroma, each (rows, cols), uint8. Without chroma: any planes, and `chroma` = 0."""
+
 RADIUS = 2
 BINOMIAL = np.array([1, 4, 6, 4, 1], np.float32) / np.float32(16)
 """Spatial weights of the 5x5 window along one axis; a Gaussian of sigma 1."""
@@ -27,8 +30,8 @@ SELF = np.float32(1e-3)
 
 
 def carry(
-    previous: U8,
-    current: U8,
+    previous: Picture,
+    current: Picture,
     vectors: F32,
     residual: F32,
     block_px: int,
@@ -36,25 +39,28 @@ def carry(
     variance: F32,
     out_probability: F32,
     out_variance: F32,
-    luma_px: float,
+    like: float,
+    chroma: float,
     exact: float,
     drift: float,
     misfit: float,
 ) -> None:
     """Moves (probability, variance) from the grid of `previous` to that of `current` along the vectors.
 
-    An element whose luma is not found where its vector points (difference against `exact` code values) takes
-    the mean of the elements around that place that look like it, instead. The variance grows by
+    What differs from an element by `like` code values of luma, or by less luma and some chroma (whose squares
+    count `chroma` times; 0: not at all) is not like it. An element whose luma is not found where its vector
+    points (difference against `exact` code values) takes the mean of the elements around that place that
+    look like it, instead. The variance grows by
     drift + misfit * (mean luma difference after the move)^2. Tiles that only equal elements can come to are
     copied, and take the luma difference from the `residual` of their block.
     """
-    rows, cols = current.shape
+    rows, cols = current[0].shape
     x, y = _sample_points(vectors, block_px, rows, cols)
-    luma = current.astype(np.float32)
-    moved_luma = _bilinear(previous.astype(np.float32), x, y)
+    own = [plane.astype(np.float32) for plane in current]
+    source = [_bilinear(plane.astype(np.float32), x, y) for plane in previous]
     moved = _bilinear(probability, x, y)
-    difference = np.abs(luma - moved_luma)
-    alike = _mean_of_alike(luma, moved_luma, moved, luma_px)
+    difference = np.abs(own[0] - source[0])
+    alike = _mean_of_alike(own, source, moved, like, chroma)
     share = difference * difference
     share /= share + np.float32(exact * exact)
     mismatch = _box3(difference)
@@ -69,17 +75,18 @@ def carry(
 
 
 def update(
-    luma: U8,
+    picture: Picture,
     probability: F32,
     variance: F32,
     measured: F32,
     measured_variance: F32,
     out_probability: F32,
     out_variance: F32,
-    luma_px: float,
+    like: float,
+    chroma: float,
     repeat: float,
 ) -> None:
-    """One step of a scalar Kalman filter for each element, then smoothing along the edges of the luma.
+    """One step of a scalar Kalman filter for each element, then smoothing along the edges of the picture.
 
     Smoothed is only where the two masks disagree (by more than about `repeat`, the mean over 3x3): what
     repeats itself stays as it is.
@@ -87,10 +94,10 @@ def update(
     gain = variance / (variance + measured_variance)
     innovation = measured - probability
     fused = probability + gain * innovation
-    pixels = luma.astype(np.float32)
+    pixels = [plane.astype(np.float32) for plane in picture]
     disagreement = _box3(np.abs(innovation))
     share = disagreement / (disagreement + np.float32(repeat))
-    smooth = np.clip(fused + share * (_mean_of_alike(pixels, pixels, fused, luma_px) - fused), 0, 1)
+    smooth = np.clip(fused + share * (_mean_of_alike(pixels, pixels, fused, like, chroma) - fused), 0, 1)
     busy = _per_tile(np.maximum, np.abs(innovation)) > SURE
     out_probability[:] = np.where(_spread(busy, fused.shape), smooth, fused)
     out_variance[:] = variance - gain * variance
@@ -209,19 +216,20 @@ def _bilinear(values: F32, x: F32, y: F32) -> F32:
     return result
 
 
-def _mean_of_alike(luma: F32, window_luma: F32, values: F32, luma_px: float) -> F32:
-    """Joint bilateral filter (Petschnigg et al., 2004) with Tukey's biweight for the luma difference."""
-    rows, cols = luma.shape
-    padded_luma = np.pad(window_luma, RADIUS, mode="edge")
+def _mean_of_alike(own: list[F32], window: list[F32], values: F32, like: float, chroma: float) -> F32:
+    """Joint bilateral filter (Petschnigg et al., 2004) with Tukey's biweight for the difference of colour."""
+    rows, cols = values.shape
+    padded_window = [np.pad(plane, RADIUS, mode="edge") for plane in window]
     padded = np.pad(values, RADIUS, mode="edge")
     total = SELF * values
     weights = np.full_like(values, SELF)
-    scale = np.float32(1 / (luma_px * luma_px))
+    luma_scale = np.float32(1 / (like * like))
+    chroma_scale = np.float32(chroma) * luma_scale
     for j in range(2 * RADIUS + 1):
         for i in range(2 * RADIUS + 1):
             at = np.s_[j : j + rows, i : i + cols]
-            difference = luma - padded_luma[at]
-            alike = np.maximum(np.float32(1) - difference * difference * scale, np.float32(0))
+            y, u, v = ((a - b[at]) ** 2 for a, b in zip(own, padded_window, strict=True))
+            alike = np.maximum(np.float32(1) - y * luma_scale - (u + v) * chroma_scale, np.float32(0))
             weight = alike * alike * (BINOMIAL[j] * BINOMIAL[i])
             total += weight * padded[at]
             weights += weight

@@ -114,24 +114,38 @@ def test_the_target_mask_stays_a_probability(seed: int, picture: str, dx: float,
         assert target.max() <= 1
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.integers(-9, 9), st.integers(-9, 9))
-def test_moving_frames_and_masks_by_whole_pixels_moves_the_result(dx: int, dy: int) -> None:
+def moved_results(dx: int, dy: int) -> tuple[F32, F32]:
+    """The target mask of two frames, and that of the same frames and masks moved by (dx, dy), moved back."""
     large = (SHAPE[0] + 20, SHAPE[1] + 20)
     rng = np.random.default_rng(5)
     still = scene(3, large)
-    pictures = [still, np.clip(still + rng.integers(-3, 4, large), 0, 255).astype(np.uint8)]
-    masks = [disc(70, 45, 20, large), disc(72, 44, 22, large)]
+    noisy = [np.clip(still + rng.integers(-3, 4, large), 0, 255).astype(np.uint8) for _ in range(3)]
+    masks = [disc(70 + 2 * k, 45 - k, 20 + k, large) for k in range(3)]
     results = []
     for x, y in ((10, 10), (10 + dx, 10 + dy)):
         stream = Stream()
         at = np.s_[y : y + SHAPE[0], x : x + SHAPE[1]]
-        for luma, mask in zip(pictures, masks, strict=True):
-            target = stream.frame(np.ascontiguousarray(luma[at]), mask[at], uniform_flow(1, -1))
+        for luma, mask in zip(noisy, masks, strict=True):
+            target = stream.frame(np.ascontiguousarray(luma[at]), mask[at], uniform_flow(0, 0))
         results.append(target)
     here = np.s_[14 : SHAPE[0] - 14, 14 : SHAPE[1] - 14]
     there = np.s_[14 - dy : SHAPE[0] - 14 - dy, 14 - dx : SHAPE[1] - 14 - dx]
-    assert np.abs(results[0][here] - results[1][there]).max() < 1e-5
+    return results[0][here], results[1][there]
+
+
+@pytest.mark.parametrize(("dx", "dy"), [(8, 0), (0, -8), (-8, 8)])
+def test_moving_frames_and_masks_by_whole_tiles_moves_the_result(dx: int, dy: int) -> None:
+    here, there = moved_results(dx, dy)
+    assert np.abs(here - there).max() < 1e-5
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(-9, 9), st.integers(-9, 9))
+def test_moving_frames_and_masks_by_whole_pixels_moves_the_result(dx: int, dy: int) -> None:
+    """Tiles lie otherwise over the picture then: equal where masks change, nearly equal elsewhere."""
+    here, there = moved_results(dx, dy)
+    assert np.abs(here - there).max() < 0.2
+    assert np.abs(here - there).mean() < 1e-3
 
 
 def test_a_mask_is_carried_with_the_picture() -> None:

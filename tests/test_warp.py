@@ -30,8 +30,11 @@ def smooth_mask(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     st.integers(1, 90),
     st.sampled_from([1, 2, 3, 4, 8, 16]),
     st.sampled_from([0.0, 0.4, 3.0, 30.0]),
+    st.sampled_from([0.0, 2.0]),
 )
-def test_carry_equals_its_reference(seed: int, rows: int, cols: int, block: int, speed: float) -> None:
+def test_carry_equals_its_reference(
+    seed: int, rows: int, cols: int, block: int, speed: float, chroma: float
+) -> None:
     rng = np.random.default_rng(seed)
     shape, grid = (rows, cols), (-(-rows // block), -(-cols // block))
     previous = rng.integers(0, 256, shape, dtype=np.uint8)
@@ -40,11 +43,24 @@ def test_carry_equals_its_reference(seed: int, rows: int, cols: int, block: int,
     vectors = (np.rint(rng.normal(0, speed, (*grid, 2)) * 8) / 8 + 1 / 16).astype(np.float32)
     residual = rng.uniform(0, 20, grid).astype(np.float32)
     mask, variance = smooth_mask(rng, shape), rng.uniform(0, 0.3, shape).astype(np.float32)
+    u, v = (rng.integers(100, 140, shape, dtype=np.uint8) for _ in range(2))
     results = []
     for kernel in kernels:
         out = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
         kernel.carry(
-            previous, current, vectors, residual, block, mask, variance, *out, 13.0, 1.0, 0.001, 0.0008
+            (previous, u, v),
+            (current, v, u),
+            vectors,
+            residual,
+            block,
+            mask,
+            variance,
+            *out,
+            20.0,
+            chroma,
+            1.0,
+            0.001,
+            0.0008,
         )
         results.append(out)
     # On this noise a rounding of the place by 1e-6 pixels changes luma weights by about 1e-4.
@@ -53,8 +69,16 @@ def test_carry_equals_its_reference(seed: int, rows: int, cols: int, block: int,
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**31), st.integers(1, 60), st.integers(1, 160), st.sampled_from([0.0, 0.01, 0.5]))
-def test_update_equals_its_reference(seed: int, rows: int, cols: int, disagreement: float) -> None:
+@given(
+    st.integers(0, 2**31),
+    st.integers(1, 60),
+    st.integers(1, 160),
+    st.sampled_from([0.0, 0.01, 0.5]),
+    st.sampled_from([0.0, 2.0]),
+)
+def test_update_equals_its_reference(
+    seed: int, rows: int, cols: int, disagreement: float, chroma: float
+) -> None:
     rng = np.random.default_rng(seed)
     shape = (rows, cols)
     luma = (rng.integers(0, 8, shape) * 9 + 100).astype(np.uint8)
@@ -65,7 +89,8 @@ def test_update_equals_its_reference(seed: int, rows: int, cols: int, disagreeme
     results = []
     for kernel in kernels:
         out = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
-        kernel.update(luma, carried, variances[0], measured, variances[1], *out, 26.0, 0.1)
+        picture = (luma, luma[::-1].copy(), np.roll(luma, 1, 1))
+        kernel.update(picture, carried, variances[0], measured, variances[1], *out, 40.0, chroma, 0.1)
         results.append(out)
     assert np.abs(results[0][0] - results[1][0]).max() < 2e-5
     assert np.abs(results[0][1] - results[1][1]).max() < 1e-6
@@ -79,7 +104,8 @@ def test_vectors_out_of_all_bounds_read_nothing_out_of_bounds(vector: float) -> 
     vectors = np.full((10, 18, 2), vector, np.float32)
     out = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
     residual = np.zeros((10, 18), np.float32)
-    native.carry(luma, luma, vectors, residual, 4, mask, mask, *out, 13.0, 1.0, 0.0, 0.0)
+    picture = (luma, luma, luma)
+    native.carry(picture, picture, vectors, residual, 4, mask, mask, *out, 13.0, 2.0, 1.0, 0.0, 0.0)
     assert out[0].min() >= 0
     assert out[0].max() <= 1
 
@@ -87,8 +113,8 @@ def test_vectors_out_of_all_bounds_read_nothing_out_of_bounds(vector: float) -> 
 def _carry_arguments() -> dict[str, Any]:
     luma, field = np.zeros((16, 24), np.uint8), np.zeros((16, 24), np.float32)
     return {
-        "previous": luma,
-        "current": luma,
+        "previous": (luma, luma, luma),
+        "current": (luma, luma, luma),
         "vectors": np.zeros((4, 6, 2), np.float32),
         "residual": np.zeros((4, 6), np.float32),
         "block_px": 4,
@@ -96,7 +122,8 @@ def _carry_arguments() -> dict[str, Any]:
         "variance": field,
         "out_probability": field.copy(),
         "out_variance": field.copy(),
-        "luma_px": 13.0,
+        "like": 13.0,
+        "chroma": 2.0,
         "exact": 1.0,
         "drift": 0.0,
         "misfit": 0.0,
@@ -106,9 +133,16 @@ def _carry_arguments() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("name", "value", "error"),
     [
-        ("previous", np.zeros((16, 23), np.uint8), ValueError),
-        ("previous", np.zeros((16, 24), np.float32), TypeError),
-        ("current", np.zeros((0, 24), np.uint8), ValueError),
+        ("previous", (np.zeros((16, 23), np.uint8),) * 3, ValueError),
+        ("previous", (np.zeros((16, 24), np.float32),) * 3, TypeError),
+        ("previous", (np.zeros((16, 24), np.uint8),) * 2, TypeError),
+        ("previous", (*(np.zeros((16, 24), np.uint8),) * 2, np.zeros((16, 20), np.uint8)), ValueError),
+        ("current", (np.zeros((0, 24), np.uint8),) * 3, ValueError),
+        (
+            "current",
+            (np.zeros((16, 24), np.uint8), np.zeros((8, 12), np.uint8), np.zeros((8, 12), np.uint8)),
+            ValueError,
+        ),
         ("vectors", np.zeros((4, 5, 2), np.float32), ValueError),
         ("vectors", np.zeros((4, 6), np.float32), ValueError),
         ("residual", np.zeros((3, 6), np.float32), ValueError),
@@ -118,7 +152,8 @@ def _carry_arguments() -> dict[str, Any]:
         ("variance", np.zeros((15, 24), np.float32), ValueError),
         ("out_probability", np.zeros((16, 48), np.float32)[:, ::2], ValueError),
         ("out_variance", np.zeros((17, 24), np.float32), ValueError),
-        ("luma_px", 0.0, ValueError),
+        ("like", 0.0, ValueError),
+        ("chroma", -1.0, ValueError),
     ],
 )
 def test_carry_refuses_what_does_not_fit(name: str, value: Any, error: type[Exception]) -> None:
@@ -131,7 +166,7 @@ def test_carry_refuses_what_does_not_fit(name: str, value: Any, error: type[Exce
 def test_update_refuses_what_does_not_fit(wrong: int) -> None:
     arguments: list[Any] = [np.zeros((16, 24), np.uint8)]
     arguments += [np.full((16, 24), 0.1, np.float32) for _ in range(6)]
-    native.update(*arguments, 26.0, 0.1)
+    native.update((arguments[0],) * 3, *arguments[1:], 26.0, 2.0, 0.1)
     arguments[wrong] = arguments[wrong][:-1]
     with pytest.raises(ValueError, match="expected shape"):
-        native.update(*arguments, 26.0, 0.1)
+        native.update((arguments[0],) * 3, *arguments[1:], 26.0, 2.0, 0.1)
