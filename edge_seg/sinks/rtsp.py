@@ -55,6 +55,7 @@ class RtspSink:
         self._loop: Any = None
         self._thread: threading.Thread | None = None
         self._server: Any = None
+        self._factory: Any = None
         self._attached: Any = None
         self._bound_port = settings.port
 
@@ -97,7 +98,7 @@ class RtspSink:
         self._attached = context.find_source_by_id(identifier)
         self._bound_port = server.get_bound_port()
         self._loop = glib.MainLoop.new(context, False)
-        self._thread = threading.Thread(target=self._serve, args=(context,), name="rtsp", daemon=True)
+        self._thread = threading.Thread(target=_serve, args=(self._loop,), name="rtsp", daemon=True)
         self._thread.start()
         log.info("serving %s (%dx%d)", self.url, output.width, output.height)
 
@@ -127,21 +128,20 @@ class RtspSink:
         self._appsrc = None
         self._attached.destroy()
         self._server.client_filter(lambda _server, _client: self._filter_result_remove())
-        loop.quit()
+        # By way of the loop itself: a quit before it runs would be lost.
+        _, glib = gstreamer.load("GLib")
+        last = glib.idle_source_new()
+        last.set_callback(lambda *_: loop.quit())
+        last.attach(loop.get_context())
         thread.join(CLOSE_DEADLINE_S)
         if thread.is_alive():
             log.warning("the RTSP server did not end within %g s; leaving it", CLOSE_DEADLINE_S)
+        # The port is free once nothing refers to the server any more.
+        self._server = self._factory = self._attached = self._media = None
 
     def _filter_result_remove(self) -> Any:
         _, server_module = gstreamer.load("GstRtspServer")
         return server_module.RTSPFilterResult.REMOVE
-
-    def _serve(self, context: Any) -> None:
-        context.push_thread_default()
-        try:
-            self._loop.run()
-        finally:
-            context.pop_thread_default()
 
     def _launch(self, output: OutputFormat) -> str:
         settings = self._settings
@@ -186,6 +186,15 @@ class RtspSink:
         encoder = media.get_element().get_by_name("encoder")
         event = video.video_event_new_upstream_force_key_unit(self._gst.CLOCK_TIME_NONE, True, 0)
         encoder.get_static_pad("src").send_event(event)
+
+
+def _serve(loop: Any) -> None:
+    context = loop.get_context()
+    context.push_thread_default()
+    try:
+        loop.run()
+    finally:
+        context.pop_thread_default()
 
 
 def default_bitrate_kbps(output: OutputFormat) -> int:
