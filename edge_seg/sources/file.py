@@ -67,9 +67,9 @@ class FileSource(GstSource):
     def _start(self) -> None:
         gst = gstreamer.load()
         self._set_state(gst.State.PAUSED)
-        preroll = self._wait_for_sample(lambda wait_ns: self._sink.emit("try-pull-preroll", wait_ns))
+        preroll = self._wait_for_sample("try-pull-preroll")
         self._learn_format(preroll.get_caps())
-        known, length_ns = self._pipeline.query_duration(gst.Format.TIME)
+        known, length_ns = self._opened(self._pipeline).query_duration(gst.Format.TIME)
         self._length_ns = length_ns if known else 0
         if not self._length_ns and not self.format.fps:
             raise ConfigError(f"{self.name}: is a single picture; a source has to be a video")
@@ -96,7 +96,8 @@ class FileSource(GstSource):
         gst = gstreamer.load()
         kind = gst.SeekType.SET
         self._count_at_start = self._count
-        return bool(self._pipeline.seek(1.0, gst.Format.TIME, flags, kind, 0, kind, -1))
+        pipeline = self._opened(self._pipeline)
+        return bool(pipeline.seek(1.0, gst.Format.TIME, flags, kind, 0, kind, -1))
 
     def _on_segment_done(self) -> None:
         self._without_flush = True

@@ -39,6 +39,8 @@ SINK = (
 )
 """How every pipeline ends. `sync`: whether frames wait for their time, as those of a file must;
 `buffers`: how many may wait for the reader before the oldest is lost."""
+LIVE_SINK = SINK.format(sync="false", buffers=2)
+"""Of a camera: only its newest pictures count."""
 
 
 class GstSource:
@@ -86,9 +88,7 @@ class GstSource:
         log.info("%s: %s", self.name, self._format)
 
     def read(self, timeout_ns: int) -> Frame | None:
-        pipeline, sink = self._pipeline, self._sink
-        if pipeline is None:
-            raise SourceLost(f"{self.name} is closed")
+        sink = self._opened(self._sink)
         deadline_ns = self._clock() + timeout_ns
         while True:
             sample, self._first = self._first, None
@@ -107,9 +107,17 @@ class GstSource:
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is None:
             return
+        # The probes refer to this object: if it referred to the elements, neither would ever be freed.
+        self._sink = self._bus = self._first = None
         gst = gstreamer.load()
         if not bounded(lambda: pipeline.set_state(gst.State.NULL), CLOSE_TIMEOUT_S):
             log.warning("%s: the driver does not let go of the stream; it is left behind", self.name)
+
+    def _opened(self, part: Any) -> Any:
+        """A part of the running pipeline; another thread may have closed it meanwhile."""
+        if part is None:
+            raise SourceLost(f"{self.name} is closed")
+        return part
 
     def _build(self) -> Any:
         """The pipeline, not started. Raises ConfigError."""
@@ -128,28 +136,29 @@ class GstSource:
     def _start(self) -> None:
         gst = gstreamer.load()
         self._set_state(gst.State.PLAYING)
-        self._first = self._wait_for_sample(lambda wait_ns: self._sink.emit("try-pull-sample", wait_ns))
+        self._first = self._wait_for_sample("try-pull-sample")
         self._learn_format(self._first.get_caps())
 
     def _set_state(self, state: Any) -> None:
-        if not bounded(lambda: self._pipeline.set_state(state), OPEN_TIMEOUT_NS / 1e9):
+        pipeline = self._opened(self._pipeline)
+        if not bounded(lambda: pipeline.set_state(state), OPEN_TIMEOUT_NS / 1e9):
             raise SourceLost(f"{self.name}: the driver hangs while it is opened")
 
-    def _wait_for_sample(self, pull: Callable[[int], Any]) -> Any:
+    def _wait_for_sample(self, pull: str) -> Any:
         deadline_ns = self._clock() + OPEN_TIMEOUT_NS
         while self._clock() < deadline_ns:
-            sample = pull(SLICE_NS)
+            sample = self._opened(self._sink).emit(pull, SLICE_NS)
             self._handle_messages()
             if sample is not None:
                 return sample
-            if self._sink.get_property("eos"):
+            if self._opened(self._sink).get_property("eos"):
                 raise SourceLost(f"{self.name}: ended before the first picture")
         raise SourceLost(f"{self.name}: no picture within {OPEN_TIMEOUT_NS / 1e9:.0f} s")
 
     def _handle_messages(self) -> None:
         gst = gstreamer.load()
         types = gst.MessageType.ERROR | gst.MessageType.SEGMENT_DONE
-        while (message := self._bus.pop_filtered(types)) is not None:
+        while (message := self._opened(self._bus).pop_filtered(types)) is not None:
             if message.type == gst.MessageType.SEGMENT_DONE:
                 self._on_segment_done()
             else:
@@ -188,7 +197,7 @@ class GstSource:
         if buffer.pts != gst.CLOCK_TIME_NONE and segment is not None:
             running = segment.to_running_time(gst.Format.TIME, buffer.pts)
             if running != gst.CLOCK_TIME_NONE:
-                stamp = int(running + self._pipeline.get_base_time())
+                stamp = int(running + self._opened(self._pipeline).get_base_time())
                 if 0 <= arrival_ns - stamp < SKEW_NS:
                     return stamp
         return arrival_ns

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -232,3 +233,39 @@ def test_closing_twice_and_reading_afterwards(tmp_path: Path) -> None:
     source.close()
     assert frame is not None
     assert clips.number_of(frame.picture.y) == 0
+
+
+def test_closing_lets_go_of_everything(tmp_path: Path) -> None:
+    path = clips.write_clip(tmp_path / "clip.mp4", lambda i: clips.numbered(64, 48, i), 5)
+
+    def open_files_after_use() -> int:
+        source = open_source(FileSettings(path=str(path), loop=True))
+        source.read(SECOND_NS)
+        source.close()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    open_files_after_use()
+    counts = [open_files_after_use() for _ in range(4)]
+    assert max(counts) <= min(counts) + 3  # each pipeline that is not freed keeps four files open
+
+
+def test_closing_from_another_thread_ends_a_read(tmp_path: Path) -> None:
+    path = clips.write_clip(tmp_path / "clip.mp4", lambda i: clips.numbered(64, 48, i), 10)
+    source = open_source(FileSettings(path=str(path), loop=True))
+    reading = threading.Event()
+    ended: list[Exception] = []
+
+    def read() -> None:
+        try:
+            while source.read(30 * SECOND_NS) is not None:
+                reading.set()
+        except SourceLost as error:
+            ended.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert reading.wait(10)
+    source.close()
+    reader.join(10)
+    assert not reader.is_alive()
+    assert len(ended) == 1
