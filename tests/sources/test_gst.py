@@ -7,7 +7,8 @@ import pytest
 
 from edge_seg import gstreamer
 from edge_seg.errors import SourceLost
-from edge_seg.sources.gst import bounded, compress_range, copy_picture
+from edge_seg.sources.bounded import bounded
+from edge_seg.sources.gst import compress_range, copy_picture
 from edge_seg.types import I420, Matrix
 
 WIDTH, HEIGHT = 21, 15
