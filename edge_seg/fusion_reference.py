@@ -191,11 +191,11 @@ def _sample_points(vectors: F32, block_px: int, rows: int, cols: int) -> tuple[F
     """Where each pixel stood: block vectors interpolated bilinearly between the block centres."""
     y = np.arange(rows, dtype=np.float32)[:, None]
     x = np.arange(cols, dtype=np.float32)[None, :]
-    scale = np.float32(1 / block_px)
-    half = np.float32(0.5)
-    grid_x, grid_y = np.broadcast_arrays((x + half) * scale - half, (y + half) * scale - half)
-    dx = _bilinear(np.ascontiguousarray(vectors[..., 0]), grid_x, grid_y)
-    dy = _bilinear(np.ascontiguousarray(vectors[..., 1]), grid_x, grid_y)
+    side, half = np.float32(block_px), np.float32(0.5)
+    grid_x, grid_y = np.broadcast_arrays((x + half) / side - half, (y + half) / side - half)
+    # Transposed: first between rows of blocks, then between columns, as the C does.
+    dx = _bilinear(vectors[..., 0].T, grid_y, grid_x)
+    dy = _bilinear(vectors[..., 1].T, grid_y, grid_x)
     return x + dx, y + dy
 
 

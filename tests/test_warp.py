@@ -63,9 +63,9 @@ def test_carry_equals_its_reference(
             0.0008,
         )
         results.append(out)
-    # On this noise a rounding of the place by 1e-6 pixels changes luma weights by about 1e-4.
-    assert np.abs(results[0][0] - results[1][0]).max() < 5e-4
-    assert np.abs(results[0][1] - results[1][1]).max() < 5e-4
+    # On this noise a rounding of the place by 1e-6 pixels changes the weights by some 1e-5.
+    assert np.abs(results[0][0] - results[1][0]).max() < 2e-4
+    assert np.abs(results[0][1] - results[1][1]).max() < 2e-4
 
 
 @settings(max_examples=40, deadline=None)

@@ -55,7 +55,9 @@ class Ours:
         else:
             self._flow = flow.estimate(previous.y, small.y, self._settings.flow, hint=self._flow)
         last_luma = None if previous is None else previous.y
-        self._fusion.advance(last_luma, small.y, self._flow, self._seq, self._seq * FRAME_NS)
+        self._fusion.advance(
+            last_luma, small.y, self._flow, self._seq, self._seq * FRAME_NS, (small.u, small.v)
+        )
 
     def observe(self, probability: F32, seq: int) -> None:
         """Takes the model's mask of the frame `seq`: this one or an earlier one."""
