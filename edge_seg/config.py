@@ -12,7 +12,7 @@ from edge_seg.fusion import FusionSettings
 from edge_seg.matte import MatteSettings
 from edge_seg.model_card import ModelSettings
 from edge_seg.sinks.rtsp import RtspSettings
-from edge_seg.sources.base import SourceSettings
+from edge_seg.sources.base import AutoSettings, SourceSettings
 
 
 class _Section(BaseModel):
@@ -44,7 +44,8 @@ class LogSettings(_Section):
 class Config(_Section):
     """Everything the daemon does follows from this."""
 
-    source: Annotated[SourceSettings, Field(discriminator="type")]
+    source: Annotated[SourceSettings, Field(discriminator="type")] = AutoSettings()
+    """Without it, the first camera that works."""
     model: ModelSettings = ModelSettings()
     mask_sync: Literal["budget", "exact"] = "budget"
     """budget: the frame leaves in time, with a mask carried by flow if need be. exact: the frame waits for

@@ -20,8 +20,7 @@ Problem = tuple[tuple[str, ...], str]
 
 def problems(config: Config) -> Iterator[Problem]:
     """Everything that would stop the daemon although the configuration by itself is right."""
-    if config.source.type == "file":
-        yield from _file(("source", "path"), Path(config.source.path))
+    yield from _source(config)
     yield from _background(config)
     yield from _model(config)
 
@@ -35,6 +34,22 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
 def is_path(model: str) -> bool:
     """Whether `model.file` is the path of a file, not the name of a shipped model."""
     return model.endswith(".tflite") or "/" in model
+
+
+def _source(config: Config) -> Iterator[Problem]:
+    source = config.source
+    if source.type == "file":
+        yield from _file(("source", "path"), Path(source.path))
+    if source.type == "csi" and source.tuning_file is not None:
+        yield from _file(("source", "tuning_file"), Path(source.tuning_file))
+    if source.type == "rtsp":
+        if source.password_file is not None:
+            yield from _file(("source", "password_file"), Path(source.password_file))
+        if source.password_file is not None and source.password_env is not None:
+            yield ("source", "password_env"), "password_file says the password already: one of the two"
+        has_password = source.password_file is not None or source.password_env is not None
+        if has_password and not source.user:
+            yield ("source", "user"), "is missing: there is a password without a user"
 
 
 def _background(config: Config) -> Iterator[Problem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -148,9 +149,14 @@ class _Document:
 
 
 def _without_shorthands(data: dict[str, Any]) -> dict[str, Any]:
-    """`model: auto` is short for `model: {file: auto}`."""
-    model = data.get("model")
-    return {**data, "model": {"file": model}} if isinstance(model, str) else data
+    """`model: auto` is short for `model: {file: auto}`, `source: {gst: ...}` for `{type: gst, launch: ...}`."""
+    model, source = data.get("model"), data.get("source")
+    if isinstance(model, str):
+        data = {**data, "model": {"file": model}}
+    if isinstance(source, dict) and "gst" in source and "type" not in source:
+        others = {key: value for key, value in source.items() if key != "gst"}
+        data = {**data, "source": {"type": "gst", "launch": source["gst"], **others}}
+    return data
 
 
 def _innermost(details: list[ErrorDetails]) -> Iterator[ErrorDetails]:
@@ -173,6 +179,7 @@ def _shown(value: object) -> str:
     if value is None:
         return "nothing"
     text = json.dumps(value, default=str, ensure_ascii=False)
+    text = re.sub(r"://[^/\s]*@", "://***@", text)  # a password in a URL is for nobody's log
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -233,8 +240,13 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
         return base / Path(path).expanduser()
 
     changes: dict[str, Any] = {}
-    if config.source.type == "file":
-        changes["source"] = replace(config.source, path=str(absolute(config.source.path)))
+    source = config.source
+    if source.type == "file":
+        changes["source"] = replace(source, path=str(absolute(source.path)))
+    if source.type == "rtsp" and source.password_file is not None:
+        changes["source"] = replace(source, password_file=str(absolute(source.password_file)))
+    if source.type == "csi" and source.tuning_file is not None:
+        changes["source"] = replace(source, tuning_file=str(absolute(source.tuning_file)))
     if config.background.path:
         changes["background"] = replace(config.background, path=absolute(config.background.path))
     if config_checks.is_path(config.model.file):

@@ -64,9 +64,11 @@ class Pipeline:
         self._previous = self._flow = None
 
     def shrink(self, frame: Frame) -> Yuv444:
-        """The small picture for the model and for `track`."""
+        """The small picture for the model and for `track`: from the one that the camera made, where that will do."""
+        small = frame.lores
+        is_enough = small is not None and small.width >= self._grid[0] and small.height >= self._grid[1]
         with self._times.measure("pyramid"):
-            return shrink(frame.picture, self._grid)
+            return shrink(small if small is not None and is_enough else frame.picture, self._grid)
 
     def track(self, frame: Frame, small: Yuv444) -> None:
         """Moves on to `frame`: the first mask, carried along the flow, becomes the third mask."""
@@ -79,7 +81,12 @@ class Pipeline:
                 self._flow = flow.estimate(previous.y, small.y, self._flow_settings, hint=self._flow)
         with self._times.measure("fusion"):
             self._fusion.advance(
-                None if previous is None else previous.y, small.y, self._flow, frame.seq, frame.captured_ns
+                None if previous is None else previous.y,
+                small.y,
+                self._flow,
+                frame.seq,
+                frame.captured_ns,
+                (small.u, small.v),
             )
 
     def observe(self, mask: Mask) -> None:

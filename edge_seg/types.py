@@ -119,6 +119,8 @@ class Frame:
     """When the source captured it, on the monotonic clock (time.monotonic_ns)."""
     truth: U8 | None = None
     """The exact mask, where the source knows it (synthetic): (height, width), 0 or 255."""
+    lores: I420 | None = None
+    """The same picture small, where the camera made it beside the full one (Raspberry Pi's ISP)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,10 +1,13 @@
+from dataclasses import MISSING, fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
 from edge_seg import config_file
 from edge_seg.errors import EXIT_CONFIG, ConfigError
+from edge_seg.sources import SourceSettings
 
 MINIMAL = "source: {type: synthetic}\n"
 
@@ -75,8 +78,13 @@ def test_all_errors_come_at_once_each_with_its_line_and_key(tmp_path: Path) -> N
     ("text", "expected"),
     [
         ("source: {type: fiel}\n", '1: source.type: got "fiel" (did you mean file?), allowed: '),
-        ("source: {path: x}\n", "1: source.type: is missing, allowed: file, "),
-        ("latency: {budget_ms: 40}\n", "1: source: is missing"),
+        ("source: {path: x}\n", "1: source.type: is missing, allowed: argus, auto, csi, file, "),
+        ("source: {type: rtsp}\n", "1: source.url: is missing"),
+        (
+            "source: {type: rtsp, url: http://a/b}\n",
+            '1: source.url: got "http://a/b", allowed: a URL such as rtsp:',
+        ),
+        ("source: {type: gst}\n", "1: source.launch: is missing"),
         ("source: webcam\n", '1: source: expected keys below it, got "webcam"'),
         ("source: {type: synthetic}\nlatency: 40\n", "2: latency: expected keys below it, got 40"),
         ("source: {type: synthetic}\nlatency:\n", "2: latency: expected keys below it, got nothing"),
@@ -91,7 +99,6 @@ def test_all_errors_come_at_once_each_with_its_line_and_key(tmp_path: Path) -> N
         ("source:\n  type: [synthetic\nlatency: {}\n", "3: not valid YAML: "),
         ("- source\n", '1: expected keys such as `source:`, got ["source"]'),
         ("just words\n", "1: expected keys such as `source:`"),
-        ("", "1: source: is missing"),
         (
             "source: {type: synthetic}\nsource: {type: synthetic}\n",
             "2: source: stands twice, first in line 1",
@@ -182,3 +189,58 @@ def test_the_reference_configuration_names_every_key_with_its_default(tmp_path: 
     assert set(reference) == set(effective)
     for section in set(reference) - {"source", "outputs"}:
         assert reference[section] == effective[section], section
+
+
+@pytest.mark.parametrize("text", ["", "latency: {budget_ms: 40}\n"])
+def test_without_a_source_it_is_the_first_camera_that_works(tmp_path: Path, text: str) -> None:
+    assert load(tmp_path, text).source.type == "auto"
+
+
+def test_a_launch_text_has_a_short_form(tmp_path: Path) -> None:
+    config = load(tmp_path, "source: {gst: videotestsrc is-live=true, stale_ms: 500}\n")
+    assert config.source.type == "gst"
+    assert config.source.launch == "videotestsrc is-live=true"
+    assert config.source.stale_ms == 500
+
+
+def test_a_password_is_neither_accepted_in_a_url_nor_printed(tmp_path: Path) -> None:
+    (line,) = problems(tmp_path, "source: {type: rtsp, url: 'rtsp://me:s3cret@camera/live'}\n")
+    assert "user and password" in line
+    assert "s3cret" not in line
+
+
+def test_a_password_file_is_looked_for_and_not_shown(tmp_path: Path) -> None:
+    text = "source: {type: rtsp, url: rtsp://camera/live, user: me, password_file: secret}\n"
+    (line,) = problems(tmp_path, text)
+    assert line.startswith(f"1: source.password_file: no such file: {tmp_path}/secret")
+    (tmp_path / "secret").write_text("s3cret\n")
+    config = load(tmp_path, text)
+    assert config.source.type == "rtsp"
+    assert config.source.password_file == str(tmp_path / "secret")
+    assert "s3cret" not in config_file.dump(config)
+
+
+def test_a_password_needs_a_user_and_stands_in_one_place(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s3cret\n")
+    found = problems(
+        tmp_path,
+        "source: {type: rtsp, url: rtsp://c/l, password_file: secret, password_env: CAMERA_PASSWORD}\n",
+    )
+    assert [line.split(":")[1].strip() for line in found] == ["source.password_env", "source.user"]
+
+
+def test_the_reference_configuration_names_every_key_of_every_source_with_its_default() -> None:
+    text = Path("config/edge-seg.yaml").read_text().split("# The mask model")[0]
+    blocks = text.replace("\n# source:", "\nsource:").replace("\n#   ", "\n  ").split("\nsource:")[1:]
+    shown = [yaml.safe_load(f"source:{block}")["source"] for block in blocks]
+    types = get_args(SourceSettings)
+    assert len(shown) == len(types)
+    for settings in types:
+        defaults = {field.name: field.default for field in fields(settings)}
+        example = next(block for block in shown if block["type"] == defaults["type"])
+        for name, default in defaults.items():
+            if default is MISSING:
+                assert name in example
+            else:
+                assert example[name] == default, f"{defaults['type']}: {name}"
+        assert set(example) == set(defaults)

@@ -1,9 +1,14 @@
-"""Where frames come from: files, cameras, and a drawn person for tests."""
+"""Where frames come from: cameras, the network, files, and a drawn person for tests."""
 
 from __future__ import annotations
 
 from edge_seg.sources.base import (
+    ArgusSettings,
+    AutoSettings,
+    CsiSettings,
     FileSettings,
+    GstSettings,
+    RtspSourceSettings,
     Source,
     SourceFormat,
     SourceSettings,
@@ -12,7 +17,12 @@ from edge_seg.sources.base import (
 )
 
 __all__ = [
+    "ArgusSettings",
+    "AutoSettings",
+    "CsiSettings",
     "FileSettings",
+    "GstSettings",
+    "RtspSourceSettings",
     "Source",
     "SourceFormat",
     "SourceSettings",
@@ -31,15 +41,37 @@ def open_source(settings: SourceSettings) -> Source:
 
 
 def make_source(settings: SourceSettings) -> Source:
-    """A source for these settings, not yet open."""
-    if isinstance(settings, SyntheticSettings):
-        from edge_seg.sources.synthetic import SyntheticSource
+    """A source for these settings, not yet open. Only what it needs is imported."""
+    match settings:
+        case SyntheticSettings():
+            from edge_seg.sources.synthetic import SyntheticSource
 
-        return SyntheticSource(settings)
-    if isinstance(settings, FileSettings):
-        from edge_seg.sources.file import FileSource
+            return SyntheticSource(settings)
+        case FileSettings():
+            from edge_seg.sources.file import FileSource
 
-        return FileSource(settings)
-    from edge_seg.sources.v4l2 import V4l2Source
+            return FileSource(settings)
+        case V4l2Settings():
+            from edge_seg.sources.v4l2 import V4l2Source
 
-    return V4l2Source(settings)
+            return V4l2Source(settings)
+        case RtspSourceSettings():
+            from edge_seg.sources.rtsp import RtspSource
+
+            return RtspSource(settings)
+        case GstSettings():
+            from edge_seg.sources.launch import LaunchSource
+
+            return LaunchSource(settings)
+        case CsiSettings():
+            from edge_seg.sources.csi import CsiSource
+
+            return CsiSource(settings)
+        case ArgusSettings():
+            from edge_seg.sources.argus import ArgusSource
+
+            return ArgusSource(settings)
+        case AutoSettings():
+            from edge_seg.sources.auto import AutoSource
+
+            return AutoSource(settings, make_source)

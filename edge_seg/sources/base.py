@@ -5,14 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Literal, Protocol
+from urllib.parse import urlsplit
 
-from annotated_types import Ge, Interval, MinLen
+from annotated_types import Ge, Interval, Len, MinLen
+from pydantic import AfterValidator
 
 from edge_seg.types import Frame, Matrix
 
 Side = Annotated[int, Interval(ge=16, le=4096)]
 Rate = Annotated[float, Interval(gt=0, le=240)]
 StaleMs = Annotated[int, Interval(ge=100, le=60_000)]
+
+
+Repeats = Literal["lost", "shown"]
+"""What a picture that comes again and again, bit for bit, for stale_ms, is taken for: a stuck driver, or a picture
+that is to be shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,111 @@ class V4l2Settings:
     fps: Rate = 30.0
     stale_ms: StaleMs = 2000
     """Taken for lost, and opened again, when it delivers no frame for so long."""
+    repeats: Repeats = "lost"
+    """A sensor's noise never repeats; a capture card with a still screen before it does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CsiSettings:
+    """A camera on a Raspberry Pi's CSI connector, by libcamera (picamera2)."""
+
+    type: Literal["csi"] = "csi"
+    camera: Annotated[int, Interval(ge=0, le=15)] = 0
+    """Its number in `rpicam-hello --list-cameras`."""
+    width: Side = 1280
+    height: Side = 720
+    fps: Rate = 30.0
+    lores: bool = True
+    """Let the camera's ISP make the small picture for model and flow, too."""
+    exposure_us: Annotated[int, Interval(ge=1, le=10_000_000)] | None = None
+    """None: automatic."""
+    gain: Annotated[float, Interval(ge=1, le=64)] | None = None
+    """Of the sensor's amplifier. None: automatic."""
+    awb: Literal["auto", "tungsten", "fluorescent", "indoor", "daylight", "cloudy"] = "auto"
+    focus: Literal["default", "continuous", "manual"] = "default"
+    """default: what the camera does by itself; the others need a lens that moves."""
+    lens_dioptres: Annotated[float, Interval(ge=0, le=32)] = 0.0
+    """With manual focus: 1 / distance in metres; 0 is infinity."""
+    hflip: bool = False
+    vflip: bool = False
+    tuning_file: Annotated[str, MinLen(1)] | None = None
+    stale_ms: StaleMs = 2000
+    """Taken for lost, and opened again, when it delivers no frame for so long."""
+    repeats: Repeats = "lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArgusSettings:
+    """A camera on a Jetson's CSI connector, by nvarguscamerasrc."""
+
+    type: Literal["argus"] = "argus"
+    camera: Annotated[int, Interval(ge=0, le=15)] = 0
+    mode: Annotated[int, Interval(ge=-1, le=63)] = -1
+    """Of the sensor; -1 takes the one that fits width, height and fps best."""
+    width: Side = 1280
+    height: Side = 720
+    fps: Rate = 30.0
+    flip: Literal["none", "180", "horizontal", "vertical"] = "none"
+    stale_ms: StaleMs = 2000
+    """Taken for lost, and opened again, when it delivers no frame for so long."""
+    repeats: Repeats = "lost"
+
+
+def _stream_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("rtsp", "rtsps"):
+        raise ValueError("a URL such as rtsp://camera.local:554/stream")
+    if not parts.hostname:
+        raise ValueError("a URL with a host, such as rtsp://camera.local:554/stream")
+    if "@" in parts.netloc:
+        raise ValueError("a URL without user and password; `user` and `password_file` are keys of their own")
+    return url
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RtspSourceSettings:
+    """A network camera, or any other RTSP server."""
+
+    type: Literal["rtsp"] = "rtsp"
+    url: Annotated[str, AfterValidator(_stream_url)]
+    transport: Literal["tcp", "udp"] = "tcp"
+    """tcp: nothing is lost, through every firewall. udp: a little earlier where the network is good."""
+    latency_ms: Annotated[int, Interval(ge=0, le=5000)] = 50
+    """How long packets that came too early or in disorder wait for the others."""
+    user: Annotated[str, Len(0, 255)] = ""
+    password_file: Annotated[str, MinLen(1)] | None = None
+    """The password is the first line of this file."""
+    password_env: Annotated[str, MinLen(1)] | None = None
+    """The password is the value of this environment variable."""
+    stale_ms: StaleMs = 2000
+    """Taken for lost, and opened again, when it delivers no frame for so long."""
+    repeats: Repeats = "shown"
+    """A camera that compresses a still scene strongly sends the same picture for seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GstSettings:
+    """Any beginning of a GStreamer pipeline, for what there is no other type for."""
+
+    type: Literal["gst"] = "gst"
+    launch: Annotated[str, MinLen(1)]
+    """As for gst-launch-1.0, up to where raw video comes out."""
+    stale_ms: StaleMs = 2000
+    """Taken for lost, and opened again, when it delivers no frame for so long."""
+    repeats: Repeats = "shown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoSettings:
+    """The first camera that works."""
+
+    type: Literal["auto"] = "auto"
+    width: Side = 1280
+    height: Side = 720
+    fps: Rate = 30.0
+    stale_ms: StaleMs = 2000
+    """Taken for lost, and opened again, when it delivers no frame for so long."""
+    repeats: Repeats = "lost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,4 +206,13 @@ class SyntheticSettings:
     """Taken for lost, and opened again, when it delivers no frame for so long."""
 
 
-SourceSettings = FileSettings | V4l2Settings | SyntheticSettings
+SourceSettings = (
+    AutoSettings
+    | CsiSettings
+    | V4l2Settings
+    | ArgusSettings
+    | RtspSourceSettings
+    | GstSettings
+    | FileSettings
+    | SyntheticSettings
+)

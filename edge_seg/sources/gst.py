@@ -7,7 +7,6 @@ of a loop) is taken from its bus between two pulls.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +20,7 @@ import numpy as np
 from edge_seg import gstreamer
 from edge_seg.errors import SourceLost
 from edge_seg.sources.base import SourceFormat
+from edge_seg.sources.bounded import bounded
 from edge_seg.types import I420, U8, Frame, Matrix
 
 log = logging.getLogger(__name__)
@@ -236,14 +236,6 @@ def copy_picture(buffer: Any, width: int, height: int, matrix: Matrix) -> I420:
                 )
             np.copyto(plane, np.lib.stride_tricks.as_strided(data[offset:], (rows, cols), (stride, 1)))
     return picture
-
-
-def bounded(call: Callable[[], object], seconds: float) -> bool:
-    """Runs a call that a driver can make hang, and says if it came back in time."""
-    thread = threading.Thread(target=call, name="gst-state", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return not thread.is_alive()
 
 
 def _choose_matrix(pad: Any, info: Any, wanted: Any) -> Any:

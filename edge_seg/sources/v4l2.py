@@ -15,7 +15,7 @@ from typing import Any
 from edge_seg import gstreamer
 from edge_seg.errors import SourceLost
 from edge_seg.sources.base import V4l2Settings
-from edge_seg.sources.gst import SINK, GstSource
+from edge_seg.sources.gst import LIVE_SINK, GstSource
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def pipeline_text(mode: Mode) -> str:
         middle = f"video/x-h264,{size} ! h264parse ! decodebin"
     else:
         middle = f"video/x-raw,format={mode.format},{size}"
-    return f"v4l2src name=camera ! {middle} ! " + SINK.format(sync="false", buffers=2)
+    return f"v4l2src name=camera ! {middle} ! " + LIVE_SINK
 
 
 def modes_of(caps: Any, width: int, height: int, fps: float) -> list[Mode]:

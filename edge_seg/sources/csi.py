@@ -1,0 +1,314 @@
+"""Cameras on the CSI connectors of a Raspberry Pi, by libcamera and picamera2.
+
+picamera2 runs its camera in a thread of its own and calls back with every picture. It is copied there, once,
+and the buffer given back at once: the driver has few of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib import import_module
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edge_seg.colour import bgr_to_i420
+from edge_seg.errors import ConfigError, SourceLost
+from edge_seg.sources.base import CsiSettings, SourceFormat
+from edge_seg.sources.bounded import bounded
+from edge_seg.sources.gst import SKEW_NS, compress_range
+from edge_seg.types import I420, U8, Frame, Matrix
+
+log = logging.getLogger(__name__)
+
+PACKAGE = "python3-picamera2"
+LORES_PX = 256
+"""Shorter side (longer side of pictures as wide as 3:2) of the small picture: what the shipped models look at."""
+WIDE = 1.5
+FIRST_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 1.0
+AWB_MODES = {
+    "auto": "Auto",
+    "tungsten": "Tungsten",
+    "fluorescent": "Fluorescent",
+    "indoor": "Indoor",
+    "daylight": "Daylight",
+    "cloudy": "Cloudy",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """What libcamera made of a stream that was asked for."""
+
+    name: str
+    format: str
+    width: int
+    height: int
+    stride: int
+
+
+class CsiSource:
+    """One camera, its full picture and the small one that its image processor makes beside it."""
+
+    live = True
+
+    def __init__(
+        self,
+        settings: CsiSettings,
+        clock: Callable[[], int] = time.monotonic_ns,
+        boot_clock: Callable[[], int] | None = None,
+    ) -> None:
+        self.name = f"csi camera {settings.camera}"
+        self._settings = settings
+        self._clock = clock
+        self._boot_clock = boot_clock or _boottime_ns
+        self._changed = threading.Condition()
+        self._camera: Any = None
+        self._mapped: Any = None
+        self._streams: list[_Stream] = []
+        self._format: SourceFormat | None = None
+        self._full_range = False
+        self._newest: Frame | None = None
+        self._seq = 0
+        self._failure: SourceLost | None = None
+
+    @property
+    def format(self) -> SourceFormat:
+        if self._format is None:
+            raise SourceLost(f"{self.name} is not open")
+        return self._format
+
+    def open(self) -> None:
+        picamera2, libcamera = load()
+        self._mapped = picamera2.MappedArray
+        self._newest, self._failure, self._seq = None, None, 0
+        try:
+            self._camera = camera = picamera2.Picamera2(
+                self._settings.camera, tuning=self._settings.tuning_file
+            )
+            camera.configure(self._configuration(camera, libcamera))
+            self._read_back(camera.camera_config)
+            camera.post_callback = self._take
+            camera.start()
+            with self._changed:
+                self._changed.wait_for(lambda: self._newest or self._failure, FIRST_TIMEOUT_S)
+                if self._newest is None:
+                    raise self._failure or SourceLost(f"{self.name}: no picture within {FIRST_TIMEOUT_S:g} s")
+        except (RuntimeError, IndexError, OSError, ValueError) as error:
+            self.close()
+            raise SourceLost(f"{self.name}: {error}") from error
+        except BaseException:
+            self.close()
+            raise
+        log.info(
+            "%s: %s", self.name, ", ".join(f"{s.name} {s.format} {s.width}x{s.height}" for s in self._streams)
+        )
+
+    def read(self, timeout_ns: int) -> Frame | None:
+        with self._changed:
+            if self._camera is None:
+                raise SourceLost(f"{self.name} is closed")
+            self._changed.wait_for(
+                lambda: self._newest or self._failure or self._camera is None, timeout_ns / 1e9
+            )
+            if self._failure is not None:
+                raise self._failure
+            frame, self._newest = self._newest, None
+            return frame
+
+    def close(self) -> None:
+        with self._changed:
+            camera, self._camera = self._camera, None
+            self._changed.notify_all()
+        if camera is None:
+            return
+        camera.post_callback = None
+        if not bounded(camera.close, CLOSE_TIMEOUT_S):
+            log.warning("%s: libcamera does not let go of the camera; it is left behind", self.name)
+
+    def _configuration(self, camera: Any, libcamera: Any) -> Any:
+        """What is asked for. What comes of it is in camera.camera_config after configure()."""
+        wanted = self._settings
+        size = (wanted.width & ~1, wanted.height & ~1)
+        small = lores_size(*size) if wanted.lores else None
+        return camera.create_video_configuration(
+            main={"format": "YUV420", "size": size},
+            lores=None if small is None else {"format": "YUV420", "size": small},
+            raw=None,
+            transform=libcamera.Transform(hflip=wanted.hflip, vflip=wanted.vflip),
+            controls=controls(wanted, camera.camera_controls, libcamera.controls),
+            display=None,
+            encode=None,
+        )
+
+    def _read_back(self, config: Any) -> None:
+        """Takes what was configured for what it is: a request for YUV420 has come out as BGR888 before."""
+        main = _stream("main", config["main"])
+        streams = [main]
+        if main.format not in ("YUV420", "BGR888", "RGB888"):
+            raise SourceLost(f"{self.name}: delivers {main.format}, expected YUV420, BGR888 or RGB888")
+        if main.format != "YUV420":
+            log.warning("%s: delivers %s instead of YUV420; converting costs time", self.name, main.format)
+        if config.get("lores") is not None:
+            small = _stream("lores", config["lores"])
+            if small.format == "YUV420" and same_shape(small, main):
+                streams.append(small)
+            else:
+                log.warning(
+                    "%s: its small picture is %s %dx%d, which cannot be used: scaling on the CPU",
+                    self.name, small.format, small.width, small.height,
+                )  # fmt: skip
+        self._streams = streams
+        matrix, self._full_range = _colours(config.get("colour_space"), main)
+        self._format = SourceFormat(
+            main.width, main.height, Fraction(self._settings.fps).limit_denominator(1001), matrix
+        )
+
+    def _take(self, request: Any) -> None:
+        """Called by picamera2 with each picture, in its thread; the buffer goes back when this returns."""
+        arrival_ns = self._clock()
+        seq, self._seq = self._seq, self._seq + 1
+        try:
+            main, *small = (self._copy(request, stream) for stream in self._streams)
+            stamp = request.get_metadata().get("SensorTimestamp")
+        except (SourceLost, RuntimeError, OSError) as error:
+            with self._changed:
+                self._failure = (
+                    error if isinstance(error, SourceLost) else SourceLost(f"{self.name}: {error}")
+                )
+                self._changed.notify_all()
+            return
+        captured_ns = capture_time(stamp, arrival_ns, self._boot_clock())
+        frame = Frame(main, seq, captured_ns, lores=small[0] if small else None)
+        with self._changed:
+            self._newest = frame
+            self._changed.notify_all()
+
+    def _copy(self, request: Any, stream: _Stream) -> I420:
+        with self._mapped(request, stream.name, reshape=False) as mapped:
+            memory: U8 = np.asarray(mapped.array).reshape(-1)
+            matrix = self.format.matrix
+            if stream.format == "YUV420":
+                picture = copy_yuv420(memory, stream, matrix)
+                if self._full_range:
+                    compress_range(picture)
+                return picture
+            return copy_rgb(memory, stream, matrix)
+
+
+def load() -> tuple[Any, Any]:
+    """The modules picamera2 and libcamera. Raises ConfigError where they are not installed."""
+    try:
+        return import_module("picamera2"), import_module("libcamera")
+    except (ImportError, OSError, RuntimeError, ValueError, AttributeError) as error:
+        # ValueError: apt's simplejpeg with a NumPy 2 in the virtual environment ("numpy.dtype size changed").
+        raise ConfigError(
+            f"source.type: csi needs picamera2, which cannot be loaded ({error}): run `sudo apt install {PACKAGE}`, "
+            "with a virtual environment made with --system-site-packages and, on Bookworm, NumPy below 2"
+        ) from error
+
+
+def lores_size(width: int, height: int) -> tuple[int, int] | None:
+    """The small picture beside one of this size: the same shape, even, as large as the shipped models need.
+    None where the picture itself is not larger.
+
+    The same shape, because on a Raspberry Pi 5 another shape would be cut out of another part of the sensor.
+    """
+    scale = LORES_PX / (width if width >= WIDE * height else min(width, height))
+    if scale >= 1:
+        return None
+    return 2 * -(-round(width * scale) // 2), 2 * -(-round(height * scale) // 2)
+
+
+def same_shape(small: _Stream, main: _Stream) -> bool:
+    """Whether both show the same part of the world: up to rounding to even sizes."""
+    return abs(small.width * main.height - small.height * main.width) <= 2 * max(main.width, main.height)
+
+
+def controls(settings: CsiSettings, known: Any, names: Any) -> dict[str, Any]:
+    """The settings as libcamera's controls. Those that this camera does not know are left out, with a warning:
+    a lens that cannot move, or a test camera without exposure."""
+    frame_us = round(1e6 / settings.fps)
+    wanted: dict[str, Any] = {"FrameDurationLimits": (frame_us, frame_us)}
+    if settings.exposure_us is not None:
+        wanted["ExposureTime"] = settings.exposure_us
+    if settings.gain is not None:
+        wanted["AnalogueGain"] = settings.gain
+    if settings.awb != "auto":
+        wanted["AwbMode"] = getattr(names.AwbModeEnum, AWB_MODES[settings.awb])
+    if settings.focus == "continuous":
+        wanted["AfMode"] = names.AfModeEnum.Continuous
+    if settings.focus == "manual":
+        wanted["AfMode"] = names.AfModeEnum.Manual
+        wanted["LensPosition"] = settings.lens_dioptres
+    unknown = sorted(set(wanted) - set(known))
+    if unknown:
+        log.warning("csi camera %d has no %s", settings.camera, ", ".join(unknown))
+    return {name: value for name, value in wanted.items() if name in known}
+
+
+def copy_yuv420(memory: U8, stream: _Stream, matrix: Matrix) -> I420:
+    """One copy out of the driver's memory, rows as long as `stride` there, half of it in U and V."""
+    picture = I420.allocate(stream.width, stream.height, matrix)
+    offset = 0
+    for index, plane in enumerate(picture.planes):
+        stride = stream.stride if index == 0 else stream.stride // 2
+        rows, cols = plane.shape
+        end = offset + stride * rows
+        if stride < cols or end - stride + cols > memory.size:
+            raise SourceLost(
+                f"{stream.name}: {stream.width}x{stream.height} with rows of {stream.stride} bytes does not fit "
+                f"into its buffer of {memory.size}"
+            )
+        np.copyto(plane, np.lib.stride_tricks.as_strided(memory[offset:], (rows, cols), (stride, 1)))
+        offset = end
+    return picture
+
+
+def copy_rgb(memory: U8, stream: _Stream, matrix: Matrix) -> I420:
+    """libcamera names the bytes from the last to the first: BGR888 is red, green, blue in memory."""
+    size = stream.stride * stream.height
+    if stream.stride < 3 * stream.width or memory.size < size:
+        raise SourceLost(f"{stream.name}: {stream.format} with rows of {stream.stride} bytes does not fit")
+    rows = memory[:size].reshape(stream.height, stream.stride)[:, : 3 * stream.width]
+    pixels: U8 = np.ascontiguousarray(rows).reshape(stream.height, stream.width, 3)
+    if stream.format == "BGR888":
+        pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), np.uint8)
+    return bgr_to_i420(pixels, matrix)
+
+
+def capture_time(stamp: object, arrival_ns: int, boot_ns: int) -> int:
+    """The sensor's time stamp on our monotonic clock. libcamera documents CLOCK_BOOTTIME and passes on what the
+    driver wrote, which is CLOCK_MONOTONIC: whichever makes sense is taken."""
+    if isinstance(stamp, int):
+        if 0 <= arrival_ns - stamp < SKEW_NS:
+            return stamp
+        if 0 <= boot_ns - stamp < SKEW_NS:
+            return arrival_ns - (boot_ns - stamp)
+    return arrival_ns
+
+
+def _stream(name: str, config: Any) -> _Stream:
+    width, height = config["size"]
+    stride = config.get("stride") or (width if config["format"] == "YUV420" else 3 * width)
+    return _Stream(name, str(config["format"]), int(width), int(height), int(stride))
+
+
+def _colours(space: Any, main: _Stream) -> tuple[Matrix, bool]:
+    """Matrix and whether the range is full, from a libcamera.ColorSpace."""
+    fallback = Matrix.BT709 if main.height > 576 else Matrix.BT601
+    encoding = getattr(getattr(space, "ycbcrEncoding", None), "name", "")
+    matrix = {"Rec709": Matrix.BT709, "Rec601": Matrix.BT601}.get(encoding, fallback)
+    is_full = getattr(getattr(space, "range", None), "name", "") == "Full"
+    return matrix, is_full and main.format == "YUV420"
+
+
+def _boottime_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
