@@ -71,6 +71,7 @@ typedef struct {
     uint8_t *is_wide[SLOTS]; /* of those rows, per cell: whether `wide` is filled in */
     int wide_stride;
     int16_t *chroma[2];    /* [width + LANES] of the frame, at luma columns */
+    uint8_t *luma_row;     /* [width + LANES] of the frame, a span of it */
     int16_t *alpha[2];     /* [width + LANES] of a row pair, 0 to 256 */
     uint8_t *kind;         /* [cols]: what the grid rows around the row pair agree on */
     Span *spans;           /* [cols] */
@@ -276,29 +277,35 @@ static inline Between rows_between(const Work *w, int field, const int slots[2],
     return (Between){at.second ? second : first, first, second};
 }
 
-#define VALUE(field, x, fraction) \
-    ((int16_t)((field).base[x] + (int16_t)(((int16_t)((field).second[x] - (field).first[x]) * (fraction)) >> 16)))
+#define BETWEEN(base, first, second) \
+    ((int16_t)((base)[x] + (int16_t)(((int16_t)((second)[x] - (first)[x]) * fraction) >> 16)))
 
 /* gain * (code - 128) / 255, with `centred` from `centre`. */
 static inline int16_t term(int16_t gain, int16_t centred) { return (int16_t)((gain * centred) >> 16); }
 static inline int16_t centre(uint8_t code) { return (int16_t)((uint16_t)(code - 128) << 8); }
 
-/* Alpha of a luma span, from 0 to 256, from the offset and, where there are any, the gains. */
-static void fit(const Between *offset, const Between *gains, int16_t fraction, const int16_t *restrict u,
+/* Alpha of a luma span, from 0 to 256, from the offset and, where there are any, the gains. Spans are short: all is
+ * done in whole registers, and all arrays must have LANES items to spare. */
+static void fit(const Between *o, const Between *gains, int16_t fraction, const int16_t *restrict u,
                 const int16_t *restrict v, const uint8_t *restrict luma, int16_t *restrict alpha, int count)
 {
-    const Between o = *offset;
+    const int16_t *restrict ob = o->base, *restrict of = o->first, *restrict os = o->second;
+    count = (count + LANES - 1) & -LANES;
     if (gains == NULL) {
-        for (int x = 0; x < count; x++)
-            alpha[x] = VALUE(o, x, fraction);
-    } else {
-        const Between gy = gains[0], gu = gains[1], gv = gains[2];
-        for (int x = 0; x < count; x++)
-            alpha[x] = (int16_t)(VALUE(o, x, fraction) + term(VALUE(gy, x, fraction), centre(luma[x])) +
-                                 term(VALUE(gu, x, fraction), u[x]) + term(VALUE(gv, x, fraction), v[x]));
+        for (int x = 0; x < count; x++) {
+            int16_t value = (int16_t)((int16_t)(BETWEEN(ob, of, os) + 1) >> 2);
+            value = value < 0 ? 0 : value;
+            alpha[x] = value > 256 ? 256 : value;
+        }
+        return;
     }
+    const int16_t *restrict yb = gains[0].base, *restrict yf = gains[0].first, *restrict ys = gains[0].second;
+    const int16_t *restrict ub = gains[1].base, *restrict uf = gains[1].first, *restrict us = gains[1].second;
+    const int16_t *restrict vb = gains[2].base, *restrict vf = gains[2].first, *restrict vs = gains[2].second;
     for (int x = 0; x < count; x++) {
-        int16_t value = (int16_t)((int16_t)(alpha[x] + 1) >> 2);
+        int16_t value = (int16_t)(BETWEEN(ob, of, os) + term(BETWEEN(yb, yf, ys), centre(luma[x])) +
+                                  term(BETWEEN(ub, uf, us), u[x]) + term(BETWEEN(vb, vf, vs), v[x]));
+        value = (int16_t)((int16_t)(value + 1) >> 2);
         value = value < 0 ? 0 : value;
         alpha[x] = value > 256 ? 256 : value;
     }
@@ -327,10 +334,10 @@ static void blend(const int16_t *alpha, const Between *colour, int16_t fraction,
             out[x] = MIX(alpha[x], front[x], back[x]);
         return;
     }
-    const Between c = *colour;
+    const int16_t *cb = colour->base, *cf = colour->first, *cs = colour->second;
     NO_LOOP_DEPENDENCE
     for (int x = 0; x < count; x++) {
-        uint8_t near = (uint8_t)((uint16_t)(VALUE(c, x, fraction) + COLOUR_ONE / 2) / COLOUR_ONE);
+        uint8_t near = (uint8_t)((uint16_t)(BETWEEN(cb, cf, cs) + COLOUR_ONE / 2) / COLOUR_ONE);
         uint8_t person = MIX(alpha[x], front[x], near);
         out[x] = MIX(alpha[x], person, back[x]);
     }
@@ -361,8 +368,9 @@ static void luma_row(Work *w, const Grid *grid, const Span *span, const int slot
         widen_row(w, grid, slots[k], span);
     for (int k = 0; k <= COLOUR_Y; k++)
         field[k] = rows_between(w, k, slots, at, start);
+    memcpy(w->luma_row, front + start, (size_t)count); /* where it may be read past its end */
     fit(&field[OFFSET], grid->gain ? &field[GAIN_Y] : NULL, at.fraction, w->chroma[0] + start, w->chroma[1] + start,
-        front + start, alpha + start, count);
+        w->luma_row, alpha + start, count);
     blend(alpha + start, grid->colour ? &field[COLOUR_Y] : NULL, at.fraction, front + start, back + start, out + start,
           count);
 }
@@ -405,8 +413,10 @@ static void composite(Work *w, const Plane front[3], const Plane back[3], const 
                     copy_span(span, ROW(&front[p], pair), ROW(&back[p], pair), ROW(&out[p], pair), 1);
                 continue;
             }
-            widen(fu + start, w->chroma[0] + 2 * start, width);
-            widen(fv + start, w->chroma[1] + 2 * start, width);
+            if (grid->gain) {
+                widen(fu + start, w->chroma[0] + 2 * start, width);
+                widen(fv + start, w->chroma[1] + 2 * start, width);
+            }
             for (int r = 0; r < count; r++)
                 luma_row(w, grid, span, slots[r], at[r], ROW(&front[0], 2 * pair + r), ROW(&back[0], 2 * pair + r),
                          ROW(&out[0], 2 * pair + r), w->alpha[r]);
@@ -437,7 +447,7 @@ static void *work_create(Work *w, int width, int height, const Grid *grid)
 {
     size_t columns = (size_t)width + 2 * LANES, n = (size_t)grid->cols + 1, fields = n * FIELDS;
     size_t bytes = 2 * sizeof(int) * n + sizeof(Span) * n + (2 * SLOTS + 1) * n +
-                   sizeof(int16_t) * (SLOTS * fields + (SLOTS * FIELDS + 8) * columns) + 16 * (4 * SLOTS + 16);
+                   sizeof(int16_t) * (SLOTS * fields + (SLOTS * FIELDS + 9) * columns) + 16 * (4 * SLOTS + 16);
     char *memory = PyMem_Calloc(1, bytes), *cursor = memory;
     if (memory == NULL) {
         PyErr_NoMemory();
@@ -460,6 +470,7 @@ static void *work_create(Work *w, int width, int height, const Grid *grid)
     }
     w->chroma[0] = carve(&cursor, sizeof(int16_t) * columns);
     w->chroma[1] = carve(&cursor, sizeof(int16_t) * columns);
+    w->luma_row = carve(&cursor, columns);
     w->alpha[0] = carve(&cursor, sizeof(int16_t) * columns);
     w->alpha[1] = carve(&cursor, sizeof(int16_t) * columns);
     w->kind = carve(&cursor, n);

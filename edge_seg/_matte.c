@@ -16,7 +16,7 @@ enum { WEIGHT, MASK, IY, IU, IV, YY, YU, YV, UU, UV, VV, MY, MU, MV, MOMENTS };
 
 typedef struct {
     int rows, cols, radius, smoothing, passes;
-    int step; /* 2: only every other row is fitted, and averaging fills the rows between */
+    int step; /* 2: every other row is learnt from and fitted, and averaging fills the rows between */
     float epsilon, chroma_scale, weight_floor, low, high, sharpness, level, steepest, negligible;
 } Task;
 
@@ -134,7 +134,7 @@ static void foreground(const float sum[MOMENTS][BLOCK], int centred, int product
     }
 }
 
-static void fit_row(const Task *t, const Work *w, int row, const Result *r)
+static inline void fit_row(const Task *t, const Work *w, int row, const Result *r, const int radius)
 {
     const int twice = t->step == 2 && row + 1 < t->rows;
     Py_ssize_t plane = (Py_ssize_t)w->kept * w->stride;
@@ -146,7 +146,7 @@ static void fit_row(const Task *t, const Work *w, int row, const Result *r)
         for (int k = 0; k < MOMENTS; k++) {
             const float *column = w->sums + k * w->stride + MAX_RADIUS + start;
             float total[BLOCK] = {0};
-            for (int d = -t->radius; d <= t->radius; d++)
+            for (int d = -radius; d <= radius; d++)
                 for (int i = 0; i < BLOCK; i++)
                     total[i] += column[i + d];
             memcpy(sum[k], total, sizeof total);
@@ -309,14 +309,18 @@ static void one_pass(const Task *t, Work *w, const Plane *colours, const Result 
     for (int row = w->first_row - 2 * n; row < w->last_row + t->smoothing; row++) {
         int entering = row + n, leaving = row - n - 1, averaged = row - t->smoothing;
         if (row < w->last_row) {
-            if (entering >= 0 && entering < t->rows && entering >= w->first_row - n)
+            if (entering >= 0 && entering < t->rows && entering >= w->first_row - n && entering % t->step == 0)
                 slide(t, w, w->mask + (Py_ssize_t)entering * t->cols, ROW(&colours[0], entering),
                       ROW(&colours[1], entering), ROW(&colours[2], entering), 1);
-            if (leaving >= 0 && leaving >= w->first_row - n)
+            if (leaving >= 0 && leaving >= w->first_row - n && leaving % t->step == 0)
                 slide(t, w, w->mask + (Py_ssize_t)leaving * t->cols, ROW(&colours[0], leaving),
                       ROW(&colours[1], leaving), ROW(&colours[2], leaving), -1);
-            if (row >= w->first_row && row % t->step == 0)
-                fit_row(t, w, row, r);
+            if (row >= w->first_row && row % t->step == 0) {
+                if (n == 4) /* the default: its loops are unrolled */
+                    fit_row(t, w, row, r, 4);
+                else
+                    fit_row(t, w, row, r, n);
+            }
         }
         if (averaged >= w->first_row && averaged < w->last_row)
             finish_row(t, w, averaged, w->mask + (Py_ssize_t)averaged * t->cols, r);

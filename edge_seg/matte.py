@@ -112,7 +112,7 @@ def refine_reference(
     scales = np.array([1, chroma_scale, chroma_scale], np.float32)
     guide = [(plane.astype(np.float32) - 128) / 255 * s for plane, s in zip((y, u, v), scales, strict=True)]
     area = window_sum(np.ones_like(mask))
-    fitted_rows = np.ones_like(mask)  # averaging fills the rows between
+    fitted_rows = np.ones_like(mask)  # averaging fills the rows between; they are not learnt from either
     if smoothing:
         fitted_rows[1::2] = 0
     smoothed_area = window_sum(fitted_rows, smoothing)
@@ -125,7 +125,7 @@ def refine_reference(
     for done in range(passes):
         if done:
             p = at_nodes()
-        weight = np.abs(2 * p - 1) + np.float32(weight_floor)
+        weight = (np.abs(2 * p - 1) + np.float32(weight_floor)) * fitted_rows
         total = window_sum(weight)
         sums = [window_sum(weight * c) for c in guide]
         person, products = window_sum(weight * p), [window_sum(weight * p * c) for c in guide]

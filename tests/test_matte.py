@@ -142,4 +142,6 @@ def test_the_fallback_is_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     small, mask = shrink(frame, (COLS, ROWS)), mask_of(unsure(truth, 4, 3.0))
     native = render(refine(mask, small, MatteSettings()), frame).astype(int)
     monkeypatch.setattr(matte, "kernel", refine_reference)
-    assert np.abs(render(refine(mask, small, MatteSettings()), frame) - native).max() <= 2
+    difference = np.abs(render(refine(mask, small, MatteSettings()), frame) - native)
+    assert difference.max() <= 255 / 32 + 1  # a node at the threshold of the negligible may fall either way
+    assert difference.mean() < 0.01
