@@ -74,7 +74,7 @@ def refine(mask: Mask, small: Yuv444, settings: MatteSettings) -> Alpha:
     if small.y.shape != shape:
         raise ValueError(f"small: expected the mask's shape {shape}, got {small.y.shape}")
     if settings.quality == "fast":
-        return Alpha(offset=_levels(mask.probability), seq=mask.seq)
+        return Alpha(offset=_drawn_out(mask.probability, LEVEL), seq=mask.seq)
     gain, offset = np.empty((3, *shape), np.float32), np.empty(shape, np.float32)
     foreground = np.zeros((3, *shape), np.uint8)
     kernel(
@@ -91,10 +91,11 @@ def render(alpha: Alpha, picture: I420) -> U8:
     return ((full * 255 + 128) >> 8).astype(np.uint8)
 
 
-def _levels(probability: F32, level: float = LEVEL) -> F32:
-    drawn_out = (probability - np.float32(level)) * np.float32(1 / (1 - 2 * level))
-    clipped: F32 = np.clip(np.nan_to_num(drawn_out, nan=0.0), 0, 1)
-    return clipped
+def _drawn_out(probability: F32, level: float) -> F32:
+    """From [level, 1 - level] to [0, 1], and beyond for what is outside."""
+    scale = 1 / (1 - 2 * level)
+    scaled = np.multiply(probability, scale, dtype=np.float32)
+    return np.subtract(scaled, level * scale, out=scaled)
 
 
 def refine_reference(
@@ -116,11 +117,12 @@ def refine_reference(
     if smoothing:
         fitted_rows[1::2] = 0
     smoothed_area = window_sum(fitted_rows, smoothing)
-    p = _levels(mask, level)
+    p = np.clip(np.nan_to_num(_drawn_out(mask, level), nan=0.0), 0, 1)
 
     def at_nodes() -> F32:
         fitted = offset + sum(g * c / s for g, c, s in zip(gain, guide, scales, strict=True))
-        return np.clip(fitted, 0, 1).astype(np.float32)
+        clipped: F32 = np.clip(fitted, 0, 1).astype(np.float32)
+        return clipped
 
     for done in range(passes):
         if done:
