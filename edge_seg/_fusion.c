@@ -14,6 +14,7 @@
 #define WINDOW (2 * RADIUS + 1)
 #define SURE (1.0f / 64)      /* masks that differ by less are alike */
 #define SELF 1e-3f            /* what an element counts for itself at least */
+#define UNSEEN 0.05f         /* variance for each squared pixel that a source lies outside the picture */
 #define FAR 4096.0f           /* no vector is longer: keeps coordinates within int */
 #define SIDE_MAX 8192
 #define SPAN_TILES 16
@@ -179,8 +180,9 @@ static void tile_copy(const Carry *c, int ty, int tx, int block_rows, int block_
         float *op = floats_at(&c->out_probability, y), *oq = floats_at(&c->out_variance, y);
         for (int x = x0; x < x1; x++) {
             int sx = inside ? x + dx : clamp(x + dx, 0, cols - 1);
+            float outside = (float)(abs(x + dx - sx) + abs(y + dy - sy));
             op[x] = p[sx];
-            oq[x] = q[sx] + growth;
+            oq[x] = q[sx] + growth + UNSEEN * outside * outside;
         }
     }
 }
@@ -208,8 +210,9 @@ static void span_carry(const Carry *c, int ty, int tx0, int tx1, int block_rows,
             int x = clamp(x0 + i - RADIUS, 0, cols - 1);
             const ColumnPair k = c->columns[x];
             const float *a = between + 2 * k.left, *b = between + 2 * k.right;
-            float sx = limit((float)x + (a[0] + k.weight * (b[0] - a[0])), 0, (float)(cols - 1));
-            float sy = limit((float)y + (a[1] + k.weight * (b[1] - a[1])), 0, (float)(rows - 1));
+            float from_x = (float)x + (a[0] + k.weight * (b[0] - a[0])), from_y = (float)y + (a[1] + k.weight * (b[1] - a[1]));
+            float sx = limit(from_x, 0, (float)(cols - 1)), sy = limit(from_y, 0, (float)(rows - 1));
+            float outside = fabsf(from_x - sx) + fabsf(from_y - sy);
             int left = (int)sx, top = (int)sy;
             int right = least(left + 1, cols - 1), bottom = least(top + 1, rows - 1);
             float wx = sx - (float)left, wy = sy - (float)top;
@@ -233,7 +236,10 @@ static void span_carry(const Carry *c, int ty, int tx0, int tx1, int block_rows,
                 own.v.rows[j][i] = (float)here_v[x];
             }
             if (inner && i >= RADIUS && i < width + RADIUS)
+{
                 SAMPLE(grown[j - RADIUS][i - RADIUS], float, VARIANCE)
+                grown[j - RADIUS][i - RADIUS] += UNSEEN * outside * outside;
+            }
             difference.rows[j][i] = fabsf(own.y.rows[j][i] - source.y.rows[j][i]);
 #undef SAMPLE
 #undef LUMA

@@ -32,9 +32,9 @@ except ImportError:  # installed without a compiler
 class FusionSettings:
     """How far to believe what was seen before. docs/fusion.md says what each is worth."""
 
-    noise: Annotated[float, Gt(0), Le(1)] = 0.2
+    noise: Annotated[float, Gt(0), Le(1)] = 0.25
     """Variance of the model's mask where it is undecided (probability 0.5)."""
-    noise_floor: Annotated[float, Gt(0), Le(1)] = 0.3
+    noise_floor: Annotated[float, Gt(0), Le(1)] = 0.2
     """Variance of the model's mask where it is sure, as a share of `noise`."""
     drift: Annotated[float, Gt(0), Le(1)] = 0.001
     """Variance that a carried mask gains a frame, however well the flow fits."""

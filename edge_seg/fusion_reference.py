@@ -25,6 +25,8 @@ CELL = 4
 """Side of the cells whose extremes say whether a mask differs, in pixels."""
 SURE = np.float32(1 / 64)
 """Masks that differ by less count as equal."""
+UNSEEN = np.float32(0.05)
+"""Variance for each squared pixel that a source lies outside the picture: what enters was never seen."""
 SELF = np.float32(1e-3)
 """What an element counts for itself at least, where nothing around looks like it."""
 
@@ -50,9 +52,9 @@ def carry(
     What differs from an element by `like` code values of luma, or by less luma and some chroma (whose squares
     count `chroma` times; 0: not at all) is not like it. An element whose luma is not found where its vector
     points (difference against `exact` code values) takes the mean of the elements around that place that
-    look like it, instead. The variance grows by
-    drift + misfit * (mean luma difference after the move)^2. Tiles that only equal elements can come to are
-    copied, and take the luma difference from the `residual` of their block.
+    look like it, instead. The variance grows by drift + misfit * (mean luma difference after the move)^2, and
+    for sources outside the picture. Tiles that only equal elements can come to are copied, and take the luma
+    difference from the `residual` of their block.
     """
     rows, cols = current[0].shape
     x, y = _sample_points(vectors, block_px, rows, cols)
@@ -65,12 +67,15 @@ def carry(
     share /= share + np.float32(exact * exact)
     mismatch = _box3(difference)
     growth = np.float32(drift) + np.float32(misfit) * mismatch * mismatch
-    from_x, from_y, tile_residual = _tile_sources(vectors, residual, block_px, rows, cols)
+    from_x, from_y, tile_far, tile_residual = _tile_sources(vectors, residual, block_px, rows, cols)
     tile_growth = np.float32(drift) + np.float32(misfit) * tile_residual * tile_residual
     busy = _tiles_that_differ(probability, vectors, block_px)
     out_probability[:] = np.where(busy, moved + share * (alike - moved), probability[from_y, from_x])
+    far = _outside(x, y, rows, cols)
     out_variance[:] = np.where(
-        busy, _bilinear(variance, x, y) + growth, variance[from_y, from_x] + tile_growth
+        busy,
+        _bilinear(variance, x, y) + growth + UNSEEN * far * far,
+        variance[from_y, from_x] + tile_growth + UNSEEN * tile_far * tile_far,
     )
 
 
@@ -146,15 +151,28 @@ def _spread(tiles: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
 
 def _tile_sources(
     vectors: F32, residual: F32, block_px: int, rows: int, cols: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp], F32]:
-    """Where each pixel is copied from if its tile is: along the vector of the block in the tile's middle."""
+) -> tuple[NDArray[np.intp], NDArray[np.intp], F32, F32]:
+    """Where each pixel is copied from if its tile is: along the vector of the block in the tile's middle.
+    How far that is outside the picture, and the residual of that block."""
     block_y = np.minimum((np.arange(0, rows, TILE) + TILE // 2) // block_px, vectors.shape[0] - 1)[:, None]
     block_x = np.minimum((np.arange(0, cols, TILE) + TILE // 2) // block_px, vectors.shape[1] - 1)[None, :]
     whole = np.floor(vectors[block_y, block_x] + np.float32(0.5)).astype(np.intp)
     shape = (rows, cols)
-    x = np.clip(np.arange(cols)[None, :] + _spread(whole[..., 0], shape), 0, cols - 1)
-    y = np.clip(np.arange(rows)[:, None] + _spread(whole[..., 1], shape), 0, rows - 1)
-    return x, y, _spread(residual[block_y, block_x], shape)
+    x = np.arange(cols)[None, :] + _spread(whole[..., 0], shape)
+    y = np.arange(rows)[:, None] + _spread(whole[..., 1], shape)
+    far = _outside(x.astype(np.float32), y.astype(np.float32), rows, cols)
+    return (
+        np.clip(x, 0, cols - 1),
+        np.clip(y, 0, rows - 1),
+        far,
+        _spread(residual[block_y, block_x], shape),
+    )
+
+
+def _outside(x: F32, y: F32, rows: int, cols: int) -> F32:
+    """How many pixels the points lie outside the picture, both axes added."""
+    result: F32 = np.abs(x - np.clip(x, 0, cols - 1)) + np.abs(y - np.clip(y, 0, rows - 1))
+    return result
 
 
 def _tiles_that_differ(probability: F32, vectors: F32, block_px: int) -> NDArray[np.bool_]:

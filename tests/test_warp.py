@@ -65,7 +65,7 @@ def test_carry_equals_its_reference(
         results.append(out)
     # On this noise a rounding of the place by 1e-6 pixels changes the weights by some 1e-5.
     assert np.abs(results[0][0] - results[1][0]).max() < 2e-4
-    assert np.abs(results[0][1] - results[1][1]).max() < 2e-4
+    assert np.all(np.abs(results[0][1] - results[1][1]) < 2e-4 + 1e-5 * results[1][1])
 
 
 @settings(max_examples=40, deadline=None)
