@@ -13,7 +13,6 @@ from typing import Protocol
 from edge_seg import slate
 from edge_seg.backgrounds import Background, open_background
 from edge_seg.budget import Controller, Plan, ladder
-from edge_seg.capture import Capture
 from edge_seg.config import Config
 from edge_seg.frame_queue import FrameQueue
 from edge_seg.model_worker import MaskModel, ModelWorker
@@ -23,8 +22,9 @@ from edge_seg.segmenter import open_segmenter
 from edge_seg.sinks import open_sink
 from edge_seg.sinks.base import OutputFormat, Sink
 from edge_seg.sources import Source, make_source
+from edge_seg.supervisor import Supervisor
 from edge_seg.timings import StageTimes
-from edge_seg.types import I420, Frame, Mask
+from edge_seg.types import I420, Frame, Mask, Matrix
 
 log = logging.getLogger(__name__)
 
@@ -100,8 +100,11 @@ class Engine:
         """The mask of the newest picture that left; None when that showed no person."""
         self._carries_between = config.mask_sync == "exact" and config.exact_between == "carried"
         self._queue: FrameQueue[Frame] = FrameQueue(EXACT_DEPTH if self._carries_between else 1)
-        self._capture = Capture(
-            build_source or (lambda: make_source(config.source)), self._queue, config.source.stale_ms
+        self._supervisor = Supervisor(
+            build_source or (lambda: make_source(config.source)),
+            self._queue,
+            config.source.stale_ms,
+            may_repeat=getattr(config.source, "repeats", "shown") == "shown",
         )
         self._build_model: Callable[[tuple[int, int]], Model] = build_model or (
             lambda size: open_segmenter(config.model, size)
@@ -111,18 +114,21 @@ class Engine:
         )
         self._pacer = Pacer(round(config.latency.budget_ms * 1e6), self._controller)
         self._stage: _Stage | None = None
+        self._output: OutputFormat | None = None
+        """What the outputs are open for."""
         self._since_submitted = 0
         self._next_miss_log_ns = 0
         self._shown_ns = 0
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set. Raises ConfigError, ModelError or SinkError when it cannot go on."""
-        self._capture.start()
+        self._shown_ns = time.monotonic_ns()
+        self._supervisor.start()
         try:
             while not stop.is_set():
                 frame = self._queue.take(TAKE_TIMEOUT_S)
-                if self._capture.fatal is not None:
-                    raise self._capture.fatal
+                if self._supervisor.fatal is not None:
+                    raise self._supervisor.fatal
                 if frame is None:
                     self._show_slate()
                 elif min(frame.picture.width, frame.picture.height) >= SMALLEST_PX:
@@ -136,7 +142,7 @@ class Engine:
     def status(self) -> Status:
         """How it goes. From any thread."""
         return Status(
-            frames_captured=self._capture.frames,
+            frames_captured=self._supervisor.frames,
             frames_dropped=self._queue.dropped,
             frames_out=self.frames_out,
             misses=self._pacer.misses,
@@ -146,19 +152,16 @@ class Engine:
 
     def _adapt(self, frame: Frame) -> bool:
         """Makes everything fit the format of the frame. Returns whether it did not already."""
-        source = self._capture.source
-        fps = source.format.fps if source is not None and source.format.fps > 0 else DEFAULT_FPS
+        source, previous = self._supervisor.source, self._output
+        fps = source.format.fps if source is not None else Fraction(0)
+        if fps <= 0:
+            fps = DEFAULT_FPS if previous is None else previous.fps
         picture = frame.picture
         output = OutputFormat(picture.width, picture.height, fps, picture.matrix)
-        previous = None if self._stage is None else self._stage.output
-        if previous is not None and (output.width, output.height, output.matrix) == (
-            previous.width,
-            previous.height,
-            previous.matrix,
-        ):
+        if self._stage is not None and output == self._stage.output:
             return False
-        if previous is not None:
-            log.info("the picture is now %dx%d", output.width, output.height)
+        if self._stage is not None:
+            log.info("the picture is now %dx%d at %.4g fps", output.width, output.height, output.fps)
         # The background first: when it cannot be opened, nothing else was changed.
         background = open_background(self._config.background, output.width, output.height, output.matrix)
         if self._stage is None:
@@ -169,12 +172,17 @@ class Engine:
             pipeline.reset()
         out = I420.allocate(output.width, output.height, output.matrix)
         self._stage = _Stage(output, pipeline, worker, background, out)
+        self._open_outputs(output)
+        return True
+
+    def _open_outputs(self, output: OutputFormat) -> None:
+        """Opens the outputs for this format, or tells them that it is another from now on."""
+        previous, self._output = self._output, output
         for sink in self.sinks:
             if previous is None:
                 sink.open(output)
-            else:
+            elif output != previous:
                 sink.reformat(output)
-        return True
 
     def _start_model(self, picture: I420) -> tuple[Pipeline, ModelWorker]:
         config, size = self._config, (picture.width, picture.height)
@@ -248,18 +256,27 @@ class Engine:
             )  # fmt: skip
 
     def _show_slate(self) -> None:
-        """While no frame comes: viewers stay, and see that the camera is gone."""
+        """While no frame comes: viewers stay, and see that the camera is gone. They can come before the first."""
         now_ns = time.monotonic_ns()
-        if self._stage is None or now_ns - self._shown_ns < self._config.source.stale_ms * 1e6:
+        if now_ns - self._shown_ns < self._config.source.stale_ms * 1e6:
             return
-        self._stage.pipeline.reset()
-        slate.draw(self._stage.out, "camera lost, retrying")
+        self.shown_mask = None
+        if self._stage is not None:
+            self._stage.pipeline.reset()
+            card = self._stage.out
+            slate.draw(card, "camera lost, retrying")
+        else:
+            if self._output is None:
+                self._open_outputs(_expected_format(self._config))
+            assert self._output is not None
+            card = I420.allocate(self._output.width, self._output.height, self._output.matrix)
+            slate.draw(card, "no camera yet, retrying")
         for sink in self.sinks:
-            sink.push(self._stage.out, now_ns)
+            sink.push(card, now_ns)
 
     def _close(self) -> None:
         """Ends all threads and outputs, each within its deadline."""
-        if not self._capture.stop(STOP_DEADLINE_S):
+        if not self._supervisor.stop(STOP_DEADLINE_S):
             log.warning("the source did not end within %g s; leaving it", STOP_DEADLINE_S)
         if self._stage is not None:
             if not self._stage.worker.stop(STOP_DEADLINE_S):
@@ -267,3 +284,11 @@ class Engine:
             self._stage.background.close()
         for sink in self.sinks:
             sink.close()
+
+
+def _expected_format(config: Config) -> OutputFormat:
+    """What pictures will probably look like, while there has been none."""
+    source = config.source
+    width, height = getattr(source, "width", 1280) & ~1, getattr(source, "height", 720) & ~1
+    fps = Fraction(getattr(source, "fps", DEFAULT_FPS)).limit_denominator(1001)
+    return OutputFormat(width, height, fps, Matrix.BT709 if height > 576 else Matrix.BT601)

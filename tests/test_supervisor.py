@@ -5,11 +5,11 @@ from fractions import Fraction
 
 import pytest
 
-from edge_seg import capture as capture_module
-from edge_seg.capture import Capture
+from edge_seg import supervisor as supervisor_module
 from edge_seg.errors import ConfigError, SourceLost
 from edge_seg.frame_queue import FrameQueue
 from edge_seg.sources.base import SourceFormat
+from edge_seg.supervisor import Supervisor
 from edge_seg.types import I420, Frame, Matrix
 
 PICTURE = I420.filled(16, 16, (16, 128, 128))
@@ -53,7 +53,7 @@ def stall() -> None:
 
 @pytest.fixture(autouse=True)
 def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture_module, "FIRST_RETRY_S", 0.01)
+    monkeypatch.setattr(supervisor_module, "FIRST_RETRY_S", 0.01)
 
 
 class Recorder(FrameQueue[Frame]):
@@ -71,21 +71,23 @@ class Recorder(FrameQueue[Frame]):
             self.complete.set()
 
 
-def run(sources: Iterator[ScriptedSource], wanted: int, stale_ms: int = 100_000) -> tuple[Recorder, Capture]:
+def run(
+    sources: Iterator[ScriptedSource], wanted: int, stale_ms: int = 100_000
+) -> tuple[Recorder, Supervisor]:
     slot = Recorder(wanted)
-    capture = Capture(lambda: next(sources), slot, stale_ms)
-    capture.start()
+    supervisor = Supervisor(lambda: next(sources), slot, stale_ms)
+    supervisor.start()
     assert slot.complete.wait(20)
-    assert capture.stop(5)
-    return slot, capture
+    assert supervisor.stop(5)
+    return slot, supervisor
 
 
 def test_a_lost_source_is_opened_again_and_sequence_numbers_go_on() -> None:
     sources = [ScriptedSource(3, unplug), ScriptedSource(0, unplug), ScriptedSource(2, stall)]
-    slot, capture = run(iter(sources), wanted=5)
+    slot, supervisor = run(iter(sources), wanted=5)
     assert slot.seqs == [0, 1, 2, 3, 4]
     assert all(source.closed for source in sources)
-    assert capture.fatal is None
+    assert supervisor.fatal is None
 
 
 def test_a_source_that_stalls_is_lost_after_stale_ms() -> None:
@@ -99,10 +101,10 @@ def test_a_first_open_that_no_retry_will_mend_is_fatal() -> None:
     def refuse() -> None:
         raise ConfigError("no such file")
 
-    capture = Capture(lambda: ScriptedSource(0, stall, refuse), FrameQueue(), 1000)
-    capture.start()
-    capture._thread.join(10)
-    assert str(capture.fatal) == "no such file"
+    supervisor = Supervisor(lambda: ScriptedSource(0, stall, refuse), FrameQueue(), 1000)
+    supervisor.start()
+    supervisor._thread.join(10)
+    assert str(supervisor.fatal) == "no such file"
 
 
 def test_a_file_that_vanishes_later_is_waited_for() -> None:
@@ -110,6 +112,6 @@ def test_a_file_that_vanishes_later_is_waited_for() -> None:
         raise ConfigError("no such file")
 
     sources = [ScriptedSource(1, unplug), ScriptedSource(0, stall, refuse), ScriptedSource(1, stall)]
-    slot, capture = run(iter(sources), wanted=2)
+    slot, supervisor = run(iter(sources), wanted=2)
     assert slot.seqs == [0, 1]
-    assert capture.fatal is None
+    assert supervisor.fatal is None

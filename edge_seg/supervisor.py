@@ -1,0 +1,229 @@
+"""The owner of the source: opens it, notices when it is lost, lets go of it in time, opens it again, for ever.
+
+A driver can hang in every call, so all of them are made in threads that can be left behind: the source is
+opened and read in one of its own, which hands frames on directly, and the supervisor only keeps the time.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from edge_seg.errors import ConfigError, EdgeSegError, SourceLost
+from edge_seg.frame_queue import FrameQueue
+from edge_seg.freshness import Freshness
+from edge_seg.sources.base import Source
+from edge_seg.sources.bounded import bounded
+from edge_seg.types import Frame
+
+log = logging.getLogger(__name__)
+
+READ_TIMEOUT_NS = 100_000_000
+OPEN_DEADLINE_S = 60.0
+"""Sources have shorter deadlines of their own; this is for a driver that hangs where nobody expected it."""
+CLOSE_DEADLINE_S = 2.0
+FIRST_RETRY_S = 0.5
+LONGEST_RETRY_S = 10.0
+MOST_LEFT_BEHIND = 3
+"""Readers that hang in a driver hold memory and perhaps the device: with so many, no more are started."""
+
+
+class Supervisor:
+    """Keeps a source running, and its frames flowing into a queue."""
+
+    def __init__(
+        self,
+        build: Callable[[], Source],
+        queue: FrameQueue[Frame],
+        stale_ms: int,
+        may_repeat: bool = True,
+    ) -> None:
+        """`may_repeat`: whether a picture that repeats for `stale_ms` is a picture, not a driver that is stuck."""
+        self._build = build
+        self._queue = queue
+        self._stale_ns = stale_ms * 1_000_000
+        self._may_repeat = may_repeat
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+        self._random = random.Random()
+        self._next_seq = 0
+        self._left_behind: list[_Reader] = []
+        self._lost_ns: int | None = time.monotonic_ns()
+        self._is_first = True
+        self.source: Source | None = None
+        """The source that delivers now, None while there is none."""
+        self.cause: str | None = None
+        """Why there is none, where that is known."""
+        self.outages = 0
+        """How often a source that had delivered was lost."""
+        self.fatal: ConfigError | None = None
+        """Set when the source could not be opened for a reason that no retry will mend."""
+
+    @property
+    def frames(self) -> int:
+        """Frames that sources have captured so far."""
+        return self._next_seq
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, deadline_s: float) -> bool:
+        """Asks the thread to end and waits. Returns whether it did."""
+        self._stopping.set()
+        with self._changed:
+            self._changed.notify_all()
+        self._thread.join(deadline_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        attempt = 0
+        while not self._stopping.is_set():
+            reader = _Reader(self._build(), self._deliver, self._changed, self._stale_ns, self._may_repeat)
+            reader.thread.start()
+            cause = self._watch(reader)
+            self._let_go(reader)
+            if cause is None:
+                return
+            if isinstance(cause, ConfigError) and self._is_first:
+                self.fatal = cause
+                return
+            if reader.delivered:
+                attempt = 0
+                self._lost_ns = reader.freshness.last_ns
+                self.outages += 1
+                log.warning("source lost, trying again until it is back: %s", cause)
+            elif self._is_first and attempt == 0:
+                log.warning("no source yet, trying again until there is one: %s", cause)
+            else:
+                log.debug("source still lost: %s", cause)
+            self.cause = str(cause)
+            self._stopping.wait(self._pause_s(attempt))
+            self._wait_for_drivers()
+            attempt += 1
+
+    def _watch(self, reader: _Reader) -> EdgeSegError | None:
+        """Waits until the source is lost and returns why; None when it is time to stop."""
+        open_deadline_ns = time.monotonic_ns() + round(OPEN_DEADLINE_S * 1e9)
+        with self._changed:
+            while not self._stopping.is_set():
+                if reader.error is not None:
+                    return reader.error
+                now_ns = time.monotonic_ns()
+                if not reader.is_open:
+                    wait_ns = open_deadline_ns - now_ns
+                    if wait_ns < 0:
+                        return SourceLost(
+                            f"{reader.source.name}: hangs since {OPEN_DEADLINE_S:g} s while it is opened"
+                        )
+                else:
+                    self.source = reader.source
+                    problem = reader.freshness.problem(now_ns)
+                    if problem is not None:
+                        return SourceLost(f"{reader.source.name}: {problem}")
+                    wait_ns = reader.freshness.next_look_ns(now_ns)
+                # Often enough to see that a picture has begun to repeat, and then exactly in time.
+                self._changed.wait(min(wait_ns, self._stale_ns // 8) / 1e9)
+        return None
+
+    def _deliver(self, reader: _Reader, frame: Frame) -> None:
+        """Called by readers with each frame."""
+        with self._changed:
+            if reader.is_left:
+                return
+            if not reader.delivered:
+                self._came_back(reader)
+            # Sequence numbers go on over a reopened source: no mask of before can be taken for one of after.
+            frame = replace(frame, seq=reader.first_seq + frame.seq)
+            self._next_seq = frame.seq + 1
+            self._queue.put(frame)
+
+    def _came_back(self, reader: _Reader) -> None:
+        reader.delivered = True
+        reader.first_seq = self._next_seq
+        self.source = reader.source
+        if not self._is_first and self._lost_ns is not None:
+            seconds = (time.monotonic_ns() - self._lost_ns) / 1e9
+            log.info("source back after %.1f s: %s", seconds, reader.source.name)
+        self._is_first, self._lost_ns, self.cause = False, None, None
+
+    def _let_go(self, reader: _Reader) -> None:
+        with self._changed:
+            reader.is_left = True
+            self.source = None
+        if not bounded(reader.source.close, CLOSE_DEADLINE_S):
+            log.warning("%s: closing it hangs; it is left behind", reader.source.name)
+        reader.thread.join(2 * READ_TIMEOUT_NS / 1e9)
+        if reader.thread.is_alive():
+            self._left_behind.append(reader)
+
+    def _wait_for_drivers(self) -> None:
+        """While too many readers hang in their drivers: waits for one to come back."""
+        has_warned = False
+        while not self._stopping.is_set():
+            self._left_behind = [reader for reader in self._left_behind if reader.thread.is_alive()]
+            if len(self._left_behind) < MOST_LEFT_BEHIND:
+                return
+            if not has_warned:
+                log.error(
+                    "%s: the driver hangs and does not come back; only unplugging the camera or a restart of the "
+                    "machine can help", self._left_behind[-1].source.name,
+                )  # fmt: skip
+                has_warned = True
+            self._stopping.wait(FIRST_RETRY_S)
+
+    def _pause_s(self, attempt: int) -> float:
+        """Exponential back-off with jitter, so that many daemons do not return to one server in step."""
+        longest = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempt, 10))
+        return float(longest * self._random.uniform(0.5, 1.0))
+
+
+class _Reader:
+    """One source from its opening to its loss, in a thread of its own."""
+
+    def __init__(
+        self,
+        source: Source,
+        deliver: Callable[[_Reader, Frame], None],
+        changed: threading.Condition,
+        stale_ns: int,
+        may_repeat: bool,
+    ) -> None:
+        self.source = source
+        self.thread = threading.Thread(target=self._run, name="source", daemon=True)
+        self.freshness = Freshness(stale_ns, may_repeat, time.monotonic_ns())
+        self.first_seq = 0
+        self.delivered = False
+        self.is_open = False
+        self.is_left = False
+        self.error: EdgeSegError | None = None
+        self._deliver = deliver
+        self._changed = changed
+        self._stale_ns = stale_ns
+        self._may_repeat = may_repeat
+
+    def _run(self) -> None:
+        try:
+            self.source.open()
+            with self._changed:
+                self.freshness = Freshness(self._stale_ns, self._may_repeat, time.monotonic_ns())
+                self.is_open = True
+                self._changed.notify_all()
+            while not self.is_left:
+                frame = self.source.read(READ_TIMEOUT_NS)
+                if frame is not None:
+                    self.freshness.saw(frame.picture, time.monotonic_ns())
+                    self._deliver(self, frame)
+        except EdgeSegError as error:
+            self.error = error
+        finally:
+            with self._changed:
+                # An error that is not ours is a defect: its traceback goes to standard error, the camera comes back.
+                self.error = self.error or SourceLost(f"{self.source.name}: ended unexpectedly")
+                self._changed.notify_all()
+            if self.is_left:
+                self.source.close()  # it was left behind while it opened, and has opened since
