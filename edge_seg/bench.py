@@ -14,7 +14,7 @@ import numpy as np
 from edge_seg.backgrounds import open_background
 from edge_seg.config import Config
 from edge_seg.errors import ConfigError, SourceLost
-from edge_seg.pipeline import Pipeline, Privacy
+from edge_seg.pipeline import Pipeline
 from edge_seg.segmenter import open_segmenter
 from edge_seg.sources import FileSettings, open_source
 from edge_seg.timings import StageTimes, percentiles_ms
@@ -72,14 +72,7 @@ def run(config: Config, clip: Path, size: tuple[int, int], frames: int) -> Bench
     matrix = pictures[0].matrix
     segmenter = open_segmenter(config.model, size)
     times = StageTimes(kept=frames)
-    pipeline = Pipeline(
-        segmenter.input_size,
-        config.flow,
-        config.fusion,
-        config.matte,
-        Privacy(config.privacy.mode, config.privacy.max_mask_age_ms),
-        times,
-    )
+    pipeline = Pipeline(config, segmenter.input_size, times)
     background = open_background(config.background, *size, matrix)
     picture, out = I420.allocate(*size, matrix), I420.allocate(*size, matrix)
     invoke_ns: list[int] = []

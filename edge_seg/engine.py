@@ -17,7 +17,7 @@ from edge_seg.config import Config
 from edge_seg.frame_queue import FrameQueue
 from edge_seg.model_worker import MaskModel, ModelWorker
 from edge_seg.pacing import Pacer
-from edge_seg.pipeline import Pipeline, Privacy
+from edge_seg.pipeline import Pipeline
 from edge_seg.segmenter import open_segmenter
 from edge_seg.sinks import open_sink
 from edge_seg.sinks.base import OutputFormat, Sink
@@ -191,14 +191,7 @@ class Engine:
             "model %s on %s, %dx%d, %d threads",
             segmenter.name, segmenter.runtime_name, *segmenter.input_size, config.model.threads,
         )  # fmt: skip
-        pipeline = Pipeline(
-            segmenter.input_size,
-            config.flow,
-            config.fusion,
-            config.matte,
-            Privacy(config.privacy.mode, config.privacy.max_mask_age_ms),
-            self.times,
-        )
+        pipeline = Pipeline(config, segmenter.input_size, self.times)
         worker = ModelWorker(segmenter, lambda: self._build_model(size), self.times)
         worker.start()
         return pipeline, worker

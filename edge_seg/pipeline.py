@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,43 +10,24 @@ from edge_seg import flow, matte, slate
 from edge_seg.backgrounds import Background
 from edge_seg.budget import Plan
 from edge_seg.composite import composite
-from edge_seg.flow import FlowSettings
-from edge_seg.fusion import Fusion, FusionSettings
-from edge_seg.matte import MatteSettings
+from edge_seg.config import Config
+from edge_seg.fusion import Fusion
 from edge_seg.pyramid import Yuv444, shrink
 from edge_seg.timings import StageTimes
 from edge_seg.types import I420, BlockFlow, Frame, Mask
 
 
-@dataclass(frozen=True)
-class Privacy:
-    """What viewers see when there is no mask to go by."""
-
-    mode: Literal["closed", "open"]
-    """closed: only the background. open: the picture as the camera sees it."""
-    max_mask_age_ms: float
-    """A mask that no observation of the model has renewed for so long is none."""
-
-
 class Pipeline:
     """The stages and what they remember from frame to frame."""
 
-    def __init__(
-        self,
-        grid: tuple[int, int],
-        flow_settings: FlowSettings,
-        fusion_settings: FusionSettings,
-        matte_settings: MatteSettings,
-        privacy: Privacy,
-        times: StageTimes,
-    ) -> None:
+    def __init__(self, config: Config, grid: tuple[int, int], times: StageTimes) -> None:
         """`grid` is the (width, height) that the model looks at; flow and masks live on it."""
         self._grid = grid
-        self._flow_settings = flow_settings
-        self._matte_settings = matte_settings
-        self._privacy = privacy
+        self._flow_settings = config.flow
+        self._matte_settings = config.matte
+        self._privacy = config.privacy
         self._times = times
-        self._fusion = Fusion(fusion_settings)
+        self._fusion = Fusion(config.fusion)
         self._previous: Yuv444 | None = None
         self._current: Yuv444 | None = None
         self._flow: BlockFlow | None = None
