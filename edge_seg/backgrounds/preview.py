@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from edge_seg.backgrounds.base import Background, BackgroundSettings
-from edge_seg.backgrounds.still import rgb_to_yuv
+from edge_seg.colour import rgb_to_yuv
 from edge_seg.types import I420, Frame, Mask, Matrix
 
 _TINT_RGB = (40, 255, 80)

@@ -9,12 +9,9 @@ import cv2
 import numpy as np
 
 from edge_seg.backgrounds.base import Background, BackgroundSettings, Fit
+from edge_seg.colour import bgr_to_i420, rgb_to_yuv
 from edge_seg.errors import ConfigError
 from edge_seg.types import F32, I420, U8, Frame, Mask, Matrix
-
-# Luma weights of red and blue: ITU-R BT.601-7 and BT.709-6.
-_LUMA_WEIGHTS = {Matrix.BT601: (0.299, 0.114), Matrix.BT709: (0.2126, 0.0722)}
-
 
 COLOUR_NAMES = {
     "black": "#000000", "silver": "#c0c0c0", "gray": "#808080", "grey": "#808080", "white": "#ffffff",
@@ -37,37 +34,6 @@ def parse_colour(text: str) -> tuple[int, int, int]:
         )
     red, green, blue = bytes.fromhex(code[1:])
     return red, green, blue
-
-
-def rgb_to_yuv(rgb: F32, matrix: Matrix) -> F32:
-    """Limited-range YCbCr code values, not rounded, of RGB in [0, 255]. Shape: (..., 3), float32, both."""
-    red_weight, blue_weight = _LUMA_WEIGHTS[matrix]
-    weights = np.array([red_weight, 1 - red_weight - blue_weight, blue_weight], np.float32)
-    luma = rgb @ weights
-    blue_difference = (rgb[..., 2] - luma) / np.float32(2 * (1 - blue_weight))
-    red_difference = (rgb[..., 0] - luma) / np.float32(2 * (1 - red_weight))
-    scale = np.float32(224 / 255)
-    return np.stack(
-        [
-            16 + luma * np.float32(219 / 255),
-            128 + blue_difference * scale,
-            128 + red_difference * scale,
-        ],
-        axis=-1,
-    )
-
-
-def bgr_to_i420(bgr: U8, matrix: Matrix) -> I420:
-    """A picture of the same size. bgr: shape (height, width, 3), uint8."""
-    height, width = bgr.shape[:2]
-    picture = I420.allocate(width, height, matrix)
-    yuv = rgb_to_yuv(bgr[..., ::-1].astype(np.float32), matrix)
-    picture.y[:] = np.rint(yuv[..., 0]).astype(np.uint8)
-    even = np.pad(yuv[..., 1:], ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    chroma = (even[::2, ::2] + even[::2, 1::2] + even[1::2, ::2] + even[1::2, 1::2]) / 4
-    picture.u[:] = np.rint(chroma[..., 0]).astype(np.uint8)
-    picture.v[:] = np.rint(chroma[..., 1]).astype(np.uint8)
-    return picture
 
 
 def solid(colour: str, width: int, height: int, matrix: Matrix) -> I420:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_seg.colour import rgb_to_yuv
 from edge_seg.types import F32, I420, U8, Matrix
 
 _RIM = 2
@@ -65,7 +66,7 @@ def make_sprite(
     colour = cv2.copyMakeBorder(_resize(rgb[y0:y1, x0:x1], size, method), *sides, cv2.BORDER_REPLICATE)
     cover = cv2.copyMakeBorder(_resize(alpha[y0:y1, x0:x1], size, method), *sides, cv2.BORDER_CONSTANT)
     opacity = np.asarray(cover, np.float32)
-    y, u, v = ycbcr(np.asarray(colour, np.float32))
+    y, u, v = np.moveaxis(rgb_to_yuv(np.asarray(colour, np.float32), Matrix.BT709), -1, 0)
     half = (opacity.shape[1] // 2, opacity.shape[0] // 2)
     small = [_to_u8(_resize(plane * opacity, half, cv2.INTER_AREA)) for plane in (u, v)]
     return Sprite(
@@ -82,18 +83,11 @@ def to_i420(rgb: F32) -> I420:
     height, width = rgb.shape[:2]
     picture = I420.allocate(width, height, Matrix.BT709)
     even = cv2.copyMakeBorder(rgb, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-    y, u, v = ycbcr(np.asarray(even, np.float32))
+    y, u, v = np.moveaxis(rgb_to_yuv(np.asarray(even, np.float32), Matrix.BT709), -1, 0)
     picture.y[...] = _to_u8(y[:height, :width])
     for plane, full in ((picture.u, u), (picture.v, v)):
         plane[...] = _to_u8(_resize(full, (plane.shape[1], plane.shape[0]), cv2.INTER_AREA))
     return picture
-
-
-def ycbcr(rgb: F32) -> tuple[F32, F32, F32]:
-    """RGB, 0 to 255, as limited-range YCbCr with the matrix of ITU-R BT.709."""
-    r, g, b = rgb[..., 0] / 255, rgb[..., 1] / 255, rgb[..., 2] / 255
-    y = 0.2126 * r + 0.7152 * g + 0.0722 * b
-    return 16 + 219 * y, 128 + 224 * (b - y) / 1.8556, 128 + 224 * (r - y) / 1.5748
 
 
 def _translation(x: float, y: float) -> NDArray[np.float64]:
