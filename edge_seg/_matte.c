@@ -35,6 +35,8 @@ typedef struct {
     float *share;    /* rows x stride: how far the fit replaces the mask, 0 to 1 */
     uint8_t *needed; /* rows x blocks: whether anyone uses what is computed for the block */
     uint8_t *kind;   /* rows x stride: what each node is, 0 beyond the grid */
+    float *window_part; /* 1 row: 1 / how many columns of the window are in the grid, 0 beyond the grid */
+    float *smooth_part; /* 1 row: the same for averaging */
     int blocks;
     int first_block, last_block, first_row, last_row; /* what holds everything needed, ends excluded */
 } Work;
@@ -171,22 +173,20 @@ static void share_row(const Task *t, const Work *w, int row)
     float *share = w->share + (Py_ssize_t)row * w->stride + MAX_RADIUS;
     int top = row - t->radius < 0 ? 0 : row - t->radius;
     int bottom = row + t->radius >= t->rows ? t->rows - 1 : row + t->radius;
-    float slope = 1 / (t->high - t->low);
-    float *after = share + t->cols;
+    float slope = 1 / (t->high - t->low), threshold = t->low * slope;
+    float per_row = slope / (float)(bottom - top + 1);
     for (int block = 0; block < w->blocks; block++) {
         float total[BLOCK] = {0};
         for (int d = -t->radius; d <= t->radius; d++)
             for (int i = 0; i < BLOCK; i++)
                 total[i] += w->row_sum[MAX_RADIUS + block * BLOCK + i + d];
+        const float *part = w->window_part + MAX_RADIUS + block * BLOCK;
         for (int i = 0; i < BLOCK; i++) {
-            int x = block * BLOCK + i;
-            int left = x < t->radius ? 0 : x - t->radius, right = x + t->radius < t->cols ? x + t->radius : t->cols - 1;
-            float value = (total[i] / (float)((right - left + 1) * (bottom - top + 1)) - t->low) * slope;
+            float value = total[i] * part[i] * per_row - threshold;
             value = value < 0 ? 0 : value;
-            share[x] = value > 1 ? 1 : value;
+            share[block * BLOCK + i] = value > 1 ? 1 : value;
         }
     }
-    memset(after, 0, sizeof(float) * (size_t)(w->blocks * BLOCK - t->cols)); /* beyond the grid */
 }
 
 static void add_uncertainty(const Task *t, const Work *w, const float *mask, float sign)
@@ -196,7 +196,7 @@ static void add_uncertainty(const Task *t, const Work *w, const float *mask, flo
         sum[x] += sign * 4 * mask[x] * (1 - mask[x]);
 }
 
-enum { ROOM = 1, PERSON = 2, UNSURE = 4 };
+enum { SOME = 1, NOT_ALL = 2, FITTED = 4 }; /* of the person; together, nothing is sure */
 
 /* What is blended, or fitted, or beside such a node, is wanted; and so are the fits that are averaged there. */
 static void mark_needed(const Task *t, Work *w)
@@ -210,11 +210,8 @@ static void mark_needed(const Task *t, Work *w)
         const float *share = w->share + (Py_ssize_t)row * w->stride + MAX_RADIUS;
         const float *mask = w->mask + (Py_ssize_t)row * t->cols;
         uint8_t *kind = w->kind + (Py_ssize_t)row * w->stride + MAX_RADIUS;
-        for (int x = 0; x < t->cols; x++) {
-            float m = mask[x];
-            int pure = m <= 0 ? ROOM : m >= 1 ? PERSON : UNSURE;
-            kind[x] = (uint8_t)(share[x] > 0 ? UNSURE : pure);
-        }
+        for (int x = 0; x < t->cols; x++)
+            kind[x] = (uint8_t)((mask[x] > 0) * SOME | (mask[x] < 1) * NOT_ALL | (share[x] > 0) * FITTED);
     }
     for (int row = 0; row < t->rows; row++) {
         const uint8_t *kind = w->kind + (Py_ssize_t)row * w->stride + MAX_RADIUS;
@@ -224,7 +221,7 @@ static void mark_needed(const Task *t, Work *w)
             uint8_t any = 0;
             for (int x = block * BLOCK - reach; x < (block + 1) * BLOCK + reach; x++)
                 any |= kind[x] | below[x];
-            if (any == ROOM || any == PERSON)
+            if (any == SOME || any == NOT_ALL) /* all person, or all room */
                 continue;
             for (int y = top; y <= bottom; y++)
                 w->needed[y * w->blocks + block] = 1;
@@ -240,13 +237,13 @@ static void mark_needed(const Task *t, Work *w)
     w->last_block = w->last_block + beside < w->blocks ? w->last_block + beside : w->blocks;
 }
 
-static void finish_row(const Task *t, const Work *w, int row, const float *mask, const Result *r)
+static inline void finish_row(const Task *t, const Work *w, int row, const Result *r, const int s)
 {
+    const float *mask = w->mask + (Py_ssize_t)row * t->cols;
     Py_ssize_t plane = (Py_ssize_t)w->kept * w->stride, at = (Py_ssize_t)row * t->cols;
-    int s = t->smoothing;
     int top = row - s < 0 ? 0 : row - s, bottom = row + s >= t->rows ? t->rows - 1 : row + s;
     top += top % t->step;
-    const int rows = (bottom - top) / t->step + 1;
+    const float per_row = 1 / (float)((bottom - top) / t->step + 1);
     const float *share = w->share + (Py_ssize_t)row * w->stride + MAX_RADIUS;
     for (int block = 0; block < w->blocks; block++) {
         int start = block * BLOCK, count = t->cols - start < BLOCK ? t->cols - start : BLOCK;
@@ -270,10 +267,9 @@ static void finish_row(const Task *t, const Work *w, int row, const float *mask,
             for (int d = 0; d <= 2 * s; d++)
                 for (int i = 0; i < BLOCK; i++)
                     total[i] += column[i + d];
-            for (int i = 0; i < BLOCK; i++) {
-                int x = start + i, left = x < s ? 0 : x - s, right = x + s < t->cols ? x + s : t->cols - 1;
-                mean[k][i] = total[i] / (float)((right - left + 1) * rows);
-            }
+            const float *part = w->smooth_part + MAX_RADIUS + start;
+            for (int i = 0; i < BLOCK; i++)
+                mean[k][i] = total[i] * part[i] * per_row;
         }
         float old[BLOCK] = {0};
         memcpy(old, mask + start, sizeof(float) * (size_t)count);
@@ -288,6 +284,15 @@ static void finish_row(const Task *t, const Work *w, int row, const float *mask,
         for (int k = 0; k < FITS; k++)
             memcpy((k < 3 ? r->gain[k] : r->offset) + at + start, mean[k], sizeof(float) * (size_t)count);
     }
+}
+
+/* The loops of the default are unrolled. */
+static void finish(const Task *t, const Work *w, int row, const Result *r)
+{
+    if (t->smoothing == 2)
+        finish_row(t, w, row, r, 2);
+    else
+        finish_row(t, w, row, r, t->smoothing);
 }
 
 #define ROW(plane, row) ((plane)->data + (Py_ssize_t)(row) * (plane)->stride)
@@ -323,11 +328,11 @@ static void one_pass(const Task *t, Work *w, const Plane *colours, const Result 
             }
         }
         if (averaged >= w->first_row && averaged < w->last_row)
-            finish_row(t, w, averaged, w->mask + (Py_ssize_t)averaged * t->cols, r);
+            finish(t, w, averaged, r);
     }
     for (int row = 0; row < t->rows; row++)
         if (row < w->first_row || row >= w->last_row)
-            finish_row(t, w, row, w->mask + (Py_ssize_t)row * t->cols, r);
+            finish(t, w, row, r);
 }
 
 /* The mask that a pass has made, for the next one. */
@@ -410,7 +415,7 @@ static void *work_create(Work *w, const Task *t)
     w->stride = w->blocks * BLOCK + 2 * MAX_RADIUS;
     size_t stride = (size_t)w->stride, rows = (size_t)t->rows;
     w->kept = 2 * t->smoothing + 2; /* even: where every other row is fitted, it keeps its place */
-    size_t floats = stride * (MOMENTS + 1 + (size_t)w->kept * FITS + rows) + rows * (size_t)t->cols;
+    size_t floats = stride * (MOMENTS + 3 + (size_t)w->kept * FITS + rows) + rows * (size_t)t->cols;
     size_t kinds = rows * stride;
     float *memory = PyMem_Calloc(1, sizeof(float) * floats + rows * (size_t)w->blocks + kinds);
     if (memory == NULL) {
@@ -419,11 +424,20 @@ static void *work_create(Work *w, const Task *t)
     }
     w->sums = memory;
     w->row_sum = w->sums + stride * MOMENTS;
-    w->fits = w->row_sum + stride;
+    w->window_part = w->row_sum + stride;
+    w->smooth_part = w->window_part + stride;
+    w->fits = w->smooth_part + stride;
     w->share = w->fits + stride * (size_t)w->kept * FITS;
     w->mask = w->share + stride * rows;
     w->needed = (uint8_t *)(w->mask + rows * (size_t)t->cols);
     w->kind = w->needed + rows * (size_t)w->blocks;
+    for (int x = 0; x < t->cols; x++) {
+        const int reach[2] = {t->radius, t->smoothing};
+        for (int k = 0; k < 2; k++) {
+            int left = x < reach[k] ? 0 : x - reach[k], right = x + reach[k] < t->cols ? x + reach[k] : t->cols - 1;
+            (k ? w->smooth_part : w->window_part)[MAX_RADIUS + x] = 1 / (float)(right - left + 1);
+        }
+    }
     return memory;
 }
 
