@@ -37,6 +37,14 @@ class PrivacySettings(_Section):
     """A mask that the model has not renewed for so long is no longer shown."""
 
 
+class MetricsSettings(_Section):
+    """Prometheus metrics over HTTP."""
+
+    address: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """None serves none, 0 takes any free port and logs which."""
+
+
 class LogSettings(_Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -60,4 +68,5 @@ class Config(_Section):
     background: BackgroundSettings = BackgroundSettings()
     privacy: PrivacySettings = PrivacySettings()
     outputs: Annotated[list[RtspSettings], Field(min_length=1)] = [RtspSettings()]
+    metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()

@@ -65,7 +65,11 @@ class Status:
     misses: int
     """Frames that left later than the budget allows."""
     model_runs: int
+    mask_age_ms: float | None
+    """From the newest frame that the model has seen to the frame shown last; None without a mask."""
+    mask_age_frames: int | None
     plan: Plan
+    plan_changes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,8 @@ class Engine:
         self._since_submitted = 0
         self._next_miss_log_ns = 0
         self._shown_ns = 0
+        self._shown_captured_ns = 0
+        self._plan_changes = 0
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set. Raises ConfigError, ModelError or SinkError when it cannot go on."""
@@ -141,13 +147,17 @@ class Engine:
 
     def status(self) -> Status:
         """How it goes. From any thread."""
+        mask, captured_ns = self.shown_mask, self._shown_captured_ns
         return Status(
             frames_captured=self._supervisor.frames,
             frames_dropped=self._queue.dropped,
             frames_out=self.frames_out,
             misses=self._pacer.misses,
             model_runs=self._stage.worker.runs if self._stage else 0,
+            mask_age_ms=None if mask is None else (captured_ns - mask.observed_ns) / 1e6,
+            mask_age_frames=None if mask is None else mask.seq - mask.observed_seq,
             plan=self._controller.plan,
+            plan_changes=self._plan_changes,
         )
 
     def _adapt(self, frame: Frame) -> bool:
@@ -233,11 +243,13 @@ class Engine:
         assert self._stage is not None
         self.frames_out += 1
         self._shown_ns = now_ns
+        self._shown_captured_ns = frame.captured_ns
         self.times.record("latency", now_ns - frame.captured_ns)
         if self.shown_mask is not None:
             self.times.record("mask age", frame.captured_ns - self.shown_mask.observed_ns)
         in_time, change = self._pacer.left(frame.captured_ns, tail_started_ns, work_ns, now_ns)
         if change is not None:
+            self._plan_changes += 1
             log.info("%s: from now on %s", change.reason, change.plan)
             self._stage.pipeline.spend(change.plan)
         if not in_time and self._config.mask_sync == "budget" and now_ns >= self._next_miss_log_ns:

@@ -12,6 +12,7 @@ from edge_seg import config_file
 from edge_seg.commands import Subparsers
 from edge_seg.engine import Engine
 from edge_seg.errors import EXIT_OK
+from edge_seg.telemetry import MetricsServer
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,8 @@ def handle(arguments: argparse.Namespace) -> int:
         timer.daemon = True
         timer.start()
     engine = Engine(config)
-    engine.run(stop)
+    with MetricsServer(config.metrics, engine):
+        engine.run(stop)
     status = engine.status()
     log.info(
         "stopped after %d frames (%d replaced by newer ones before their turn, %d past the budget); "

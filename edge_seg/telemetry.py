@@ -1,0 +1,91 @@
+"""How it goes, as Prometheus metrics over HTTP."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from types import TracebackType
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from edge_seg.config import MetricsSettings
+from edge_seg.engine import Engine
+
+log = logging.getLogger(__name__)
+
+QUANTILES = (50, 90, 99)
+
+
+class EngineCollector(Collector):
+    """Reads the engine when it is asked: nothing is counted twice, the frame loop pays nothing."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def collect(self) -> Iterator[Metric]:
+        status = self._engine.status()
+        for name, text, value in (
+            ("frames_captured", "Frames that the source captured", status.frames_captured),
+            ("frames_dropped", "Frames replaced by newer ones before their turn", status.frames_dropped),
+            ("frames_out", "Frames handed to the outputs", status.frames_out),
+            ("deadline_misses", "Frames that left later than latency.budget_ms", status.misses),
+            ("model_runs", "Inferences of the mask model", status.model_runs),
+            ("plan_changes", "Changes of the plan by the budget's controller", status.plan_changes),
+        ):
+            yield CounterMetricFamily(f"edge_seg_{name}", text, value)
+        yield GaugeMetricFamily(
+            "edge_seg_mask_age_seconds",
+            "From the newest frame that the model has seen to the frame shown; -1 without a mask",
+            -1 if status.mask_age_ms is None else status.mask_age_ms / 1000,
+        )
+        yield GaugeMetricFamily(
+            "edge_seg_mask_age_frames",
+            "The same in frames; -1 without a mask",
+            -1 if status.mask_age_frames is None else status.mask_age_frames,
+        )
+        plan = GaugeMetricFamily(
+            "edge_seg_plan", "What a frame gets now", labels=("matte_quality", "flow_block_px", "model_every")
+        )
+        labels = (status.plan.matte_quality, status.plan.block_px, status.plan.model_every)
+        plan.add_metric([str(label) for label in labels], 1)
+        yield plan
+        stages = GaugeMetricFamily(
+            "edge_seg_stage_seconds",
+            "Quantiles over the newest frames: each stage, latency (capture to hand-over), mask age",
+            labels=("stage", "quantile"),
+        )
+        for stage, values in self._engine.times.percentiles_ms(*QUANTILES).items():
+            for percent, milliseconds in zip(QUANTILES, values, strict=True):
+                stages.add_metric([stage.replace(" ", "_"), str(percent / 100)], milliseconds / 1000)
+        yield stages
+
+
+class MetricsServer:
+    """Serves /metrics while it is entered. A port that is taken is a warning: the video matters more."""
+
+    def __init__(self, settings: MetricsSettings, engine: Engine) -> None:
+        self._settings = settings
+        self._registry = CollectorRegistry()
+        self._registry.register(EngineCollector(engine))
+
+    def __enter__(self) -> MetricsServer:
+        self._server = None
+        address, port = self._settings.address, self._settings.port
+        if port is None:
+            return self
+        try:
+            self._server, _ = start_http_server(port, address, self._registry)
+        except OSError as error:
+            log.warning("no metrics: cannot listen on %s:%d: %s", address, port, error.strerror)
+        else:
+            log.info("metrics at http://%s:%d/metrics", *self._server.server_address[:2])
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
