@@ -12,7 +12,7 @@
 #define CELL 4               /* side of the cells whose extremes of the mask are kept */
 #define RADIUS 2
 #define WINDOW (2 * RADIUS + 1)
-#define SURE (1.0f / 64)      /* masks that differ by less are alike */
+#define SURE (1.0f / 32)      /* masks that differ by less are alike */
 #define SELF 1e-3f            /* what an element counts for itself at least */
 #define UNSEEN 0.05f         /* variance for each squared pixel that a source lies outside the picture */
 #define FAR 4096.0f           /* no vector is longer: keeps coordinates within int */
@@ -187,6 +187,53 @@ static void tile_copy(const Carry *c, int ty, int tx, int block_rows, int block_
     }
 }
 
+/* Where the elements of one row are sampled: between (left, top) and (left + 1, top + 1). */
+typedef struct { int left[BUFFER], top[BUFFER]; float x_weight[BUFFER], y_weight[BUFFER]; } Places;
+
+static void sample_bytes(const Plane *plane, const Places *at, int n, float *restrict out)
+{
+    /* Scalar loads first, arithmetic after: SSE2 and NEON have no gather, but can do the rest four at a time. */
+    unsigned char upper[BUFFER * 2], lower[BUFFER * 2];
+    Py_ssize_t right = plane->cols > 1, down = plane->rows > 1 ? plane->stride : 0;
+    for (int i = 0; i < n; i++) {
+        const unsigned char *p = plane->data + at->top[i] * plane->stride + at->left[i];
+        upper[2 * i] = p[0];
+        upper[2 * i + 1] = p[right];
+        lower[2 * i] = p[down];
+        lower[2 * i + 1] = p[down + right];
+    }
+    for (int i = 0; i < n; i++) {
+        float a = (float)upper[2 * i], b = (float)upper[2 * i + 1], d = (float)lower[2 * i], e = (float)lower[2 * i + 1];
+        float t = a + at->x_weight[i] * (b - a), u = d + at->x_weight[i] * (e - d);
+        out[i] = t + at->y_weight[i] * (u - t);
+    }
+}
+
+/* From the place number `first` on. */
+static void sample_floats(const Plane *plane, const Places *at, int first, int n, float *restrict out)
+{
+    Py_ssize_t right = plane->cols > 1, down = plane->rows > 1;
+    for (int i = 0; i < n; i++) {
+        int k = first + i;
+        const float *p = floats_at(plane, at->top[k]) + at->left[k], *q = floats_at(plane, at->top[k] + (int)down) + at->left[k];
+        float t = p[0] + at->x_weight[k] * (p[right] - p[0]), u = q[0] + at->x_weight[k] * (q[right] - q[0]);
+        out[i] = t + at->y_weight[k] * (u - t);
+    }
+}
+
+/* Elements x, x + 1, ... of row y; the rim is repeated outside. */
+static void row_of_bytes(const Plane *plane, int y, int x, int n, float *restrict out)
+{
+    const unsigned char *restrict row = bytes_at(plane, y);
+    int cols = (int)plane->cols, from = clamp(-x, 0, n), to = clamp(cols - x, from, n);
+    for (int i = 0; i < from; i++)
+        out[i] = (float)row[0];
+    for (int i = from; i < to; i++)
+        out[i] = (float)row[x + i];
+    for (int i = to; i < n; i++)
+        out[i] = (float)row[cols - 1];
+}
+
 /* The span of tiles [tx0, tx1) of tile row ty. */
 static void span_carry(const Carry *c, int ty, int tx0, int tx1, int block_rows, int block_cols)
 {
@@ -198,55 +245,43 @@ static void span_carry(const Carry *c, int ty, int tx0, int tx1, int block_rows,
     int coloured = c->scales.chroma > 0;
     float grown[TILE][BUFFER], alike[BUFFER];
     int first = c->columns[clamp(x0 - RADIUS, 0, cols - 1)].left, last = c->columns[clamp(x0 + width + RADIUS - 1, 0, cols - 1)].right;
+    int count = width + 2 * RADIUS;
     for (int j = 0; j < height + 2 * RADIUS; j++) {
         int y = clamp(y0 + j - RADIUS, 0, rows - 1);
         RowPair pair = vector_rows(c->flow, block_rows, block_cols, c->block, y);
-        const unsigned char *here = bytes_at(&c->current, y), *here_u = bytes_at(&c->current_u, y), *here_v = bytes_at(&c->current_v, y);
-        int inner = j >= RADIUS && j < height + RADIUS;
         float *restrict between = c->lerped;
         for (int k = 2 * first; k < 2 * last + 2; k++)
             between[k] = pair.top[k] + pair.weight * (pair.bottom[k] - pair.top[k]);
-        for (int i = 0; i < width + 2 * RADIUS; i++) {
+        Places at;
+        float outside[BUFFER];
+        for (int i = 0; i < count; i++) {
             int x = clamp(x0 + i - RADIUS, 0, cols - 1);
             const ColumnPair k = c->columns[x];
             const float *a = between + 2 * k.left, *b = between + 2 * k.right;
             float from_x = (float)x + (a[0] + k.weight * (b[0] - a[0])), from_y = (float)y + (a[1] + k.weight * (b[1] - a[1]));
             float sx = limit(from_x, 0, (float)(cols - 1)), sy = limit(from_y, 0, (float)(rows - 1));
-            float outside = fabsf(from_x - sx) + fabsf(from_y - sy);
-            int left = (int)sx, top = (int)sy;
-            int right = least(left + 1, cols - 1), bottom = least(top + 1, rows - 1);
-            float wx = sx - (float)left, wy = sy - (float)top;
-#define SAMPLE(out, type, row) { \
-            const type *t = row(top), *d = row(bottom); \
-            float upper = (float)t[left] + wx * ((float)t[right] - (float)t[left]); \
-            float lower = (float)d[left] + wx * ((float)d[right] - (float)d[left]); \
-            out = upper + wy * (lower - upper); }
-#define LUMA(y) bytes_at(&c->previous, y)
-#define U(y) bytes_at(&c->previous_u, y)
-#define V(y) bytes_at(&c->previous_v, y)
-#define PROBABILITY(y) floats_at(&c->probability, y)
-#define VARIANCE(y) floats_at(&c->variance, y)
-            SAMPLE(source.y.rows[j][i], unsigned char, LUMA)
-            SAMPLE(moved.rows[j][i], float, PROBABILITY)
-            own.y.rows[j][i] = (float)here[x];
-            if (coloured) {
-                SAMPLE(source.u.rows[j][i], unsigned char, U)
-                SAMPLE(source.v.rows[j][i], unsigned char, V)
-                own.u.rows[j][i] = (float)here_u[x];
-                own.v.rows[j][i] = (float)here_v[x];
-            }
-            if (inner && i >= RADIUS && i < width + RADIUS)
-{
-                SAMPLE(grown[j - RADIUS][i - RADIUS], float, VARIANCE)
-                grown[j - RADIUS][i - RADIUS] += UNSEEN * outside * outside;
-            }
+            outside[i] = fabsf(from_x - sx) + fabsf(from_y - sy);
+            at.left[i] = least((int)sx, cols > 1 ? cols - 2 : 0);
+            at.top[i] = least((int)sy, rows > 1 ? rows - 2 : 0);
+            at.x_weight[i] = sx - (float)at.left[i];
+            at.y_weight[i] = sy - (float)at.top[i];
+        }
+        sample_bytes(&c->previous, &at, count, source.y.rows[j]);
+        row_of_bytes(&c->current, y, x0 - RADIUS, count, own.y.rows[j]);
+        if (coloured) {
+            sample_bytes(&c->previous_u, &at, count, source.u.rows[j]);
+            sample_bytes(&c->previous_v, &at, count, source.v.rows[j]);
+            row_of_bytes(&c->current_u, y, x0 - RADIUS, count, own.u.rows[j]);
+            row_of_bytes(&c->current_v, y, x0 - RADIUS, count, own.v.rows[j]);
+        }
+        sample_floats(&c->probability, &at, 0, count, moved.rows[j]);
+        for (int i = 0; i < count; i++)
             difference.rows[j][i] = fabsf(own.y.rows[j][i] - source.y.rows[j][i]);
-#undef SAMPLE
-#undef LUMA
-#undef U
-#undef V
-#undef PROBABILITY
-#undef VARIANCE
+        if (j >= RADIUS && j < height + RADIUS) {
+            float *restrict grow = grown[j - RADIUS];
+            sample_floats(&c->variance, &at, RADIUS, width, grow);
+            for (int i = 0; i < width; i++)
+                grow[i] += UNSEEN * outside[i + RADIUS] * outside[i + RADIUS];
         }
     }
     for (int j = 0; j < height; j++) {
@@ -450,17 +485,17 @@ static void span_smooth(const Update *u, int ty, int tx0, int tx1, Plane *fused)
     Buffer values, innovation;
     int coloured = u->scales.chroma > 0;
     float alike[BUFFER];
+    int count = width + 2 * RADIUS;
     for (int j = 0; j < height + 2 * RADIUS; j++) {
         int y = clamp(y0 + j - RADIUS, 0, rows - 1);
-        const unsigned char *l = bytes_at(&u->luma, y), *lu = bytes_at(&u->chroma_u, y), *lv = bytes_at(&u->chroma_v, y);
         const float *v = floats_at(fused, y), *p = floats_at(&u->probability, y), *z = floats_at(&u->measured, y);
-        for (int i = 0; i < width + 2 * RADIUS; i++) {
+        row_of_bytes(&u->luma, y, x0 - RADIUS, count, own.y.rows[j]);
+        if (coloured) {
+            row_of_bytes(&u->chroma_u, y, x0 - RADIUS, count, own.u.rows[j]);
+            row_of_bytes(&u->chroma_v, y, x0 - RADIUS, count, own.v.rows[j]);
+        }
+        for (int i = 0; i < count; i++) {
             int x = clamp(x0 + i - RADIUS, 0, cols - 1);
-            own.y.rows[j][i] = (float)l[x];
-            if (coloured) {
-                own.u.rows[j][i] = (float)lu[x];
-                own.v.rows[j][i] = (float)lv[x];
-            }
             values.rows[j][i] = v[x];
             innovation.rows[j][i] = fabsf(z[x] - p[x]);
         }

@@ -55,6 +55,12 @@ class FusionSettings:
 
 DEFAULTS = FusionSettings()
 
+
+def kernels_name() -> str:
+    """Which of the two equal implementations runs."""
+    return "NumPy" if _kernels is fusion_reference else "C"
+
+
 EXACT_LUMA = 1.0
 """Luma difference, in code values, up to which an element is carried from exactly where its vector points."""
 REPEAT = 0.1

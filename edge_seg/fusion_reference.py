@@ -23,7 +23,7 @@ TILE = 8
 """Side of the tiles that are treated alike, in pixels."""
 CELL = 4
 """Side of the cells whose extremes say whether a mask differs, in pixels."""
-SURE = np.float32(1 / 64)
+SURE = np.float32(1 / 32)
 """Masks that differ by less count as equal."""
 UNSEEN = np.float32(0.05)
 """Variance for each squared pixel that a source lies outside the picture: what enters was never seen."""
