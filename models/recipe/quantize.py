@@ -33,7 +33,27 @@ def quantize(content: bytes, ranges: Ranges) -> bytes:
         }
         result = bytes(job.quantize(statistics).quantized_model)
     logging.disable(logging.NOTSET)
-    return result
+    return _move_in_int8(result)
+
+
+def _move_in_int8(content: bytes) -> bytes:
+    """The quantiser does not know DEPTH_TO_SPACE and leaves it in float, between two conversions."""
+    graph = Graph(content)
+    needless = []
+    for op in graph.operators:
+        if graph.kind(op) != "DEPTH_TO_SPACE":
+            continue
+        before, (after,) = graph.producer(int(op.inputs[0])), graph.consumers(int(op.outputs[0]))
+        if (graph.kind(before), graph.kind(after)) != ("DEQUANTIZE", "QUANTIZE"):
+            raise ValueError("expected DEPTH_TO_SPACE between DEQUANTIZE and QUANTIZE")
+        op.inputs, op.outputs = before.inputs, after.outputs
+        tensors = graph.graph.tensors
+        tensors[int(op.outputs[0])].quantization = tensors[int(op.inputs[0])].quantization
+        tensors[int(op.outputs[0])].name = b"mask"
+        needless += [before, after]
+    graph.replace_operators([op for op in graph.operators if not any(op is gone for gone in needless)])
+    graph.tidy()
+    return graph.to_bytes()
 
 
 def run(content: bytes, pictures: np.ndarray) -> np.ndarray:
