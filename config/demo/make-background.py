@@ -61,19 +61,7 @@ def draw() -> Image:
             left += wide + (0.05 if rng.random() < 0.18 else 0.003)
         box(room, 0.68, top + 0.17, 0.98, top + 0.187, (0.17, 0.105, 0.06))
 
-    # Leaves before the window.
-    for _ in range(30):
-        angle, length = rng.uniform(-2.5, -0.6), rng.uniform(0.10, 0.24)
-        tip = (round((0.43 + np.cos(angle) * length * 0.55) * WIDTH), round((0.78 - length * 1.5) * HEIGHT))
-        green = np.array((0.05, 0.13, 0.06)) * rng.uniform(0.5, 1.8)
-        cv2.line(
-            room,
-            (round(0.43 * WIDTH), round(0.80 * HEIGHT)),
-            tip,
-            tuple(green.tolist()),
-            int(rng.uniform(8, 18)),
-        )
-    box(room, 0.405, 0.78, 0.455, 0.92, (0.34, 0.15, 0.08))
+    # Nothing in the middle: somebody stands there, and what showed beside them would look like a fringe.
     box(room, 0.0, 0.90, 1.0, 1.0, (0.10, 0.065, 0.045))
     room = blurred(room, 9)
 
