@@ -123,11 +123,15 @@ def late(
 ) -> tuple[float, float]:
     """Mean (IoU, BF1). `flows[t]` leads from frame t + 1 to frame t."""
     ious, edges = [], []
+    newest, mask = 0, truth[0]
     for index in range(len(truth)):
         source = max(0, delay.every * ((index - delay.lag) // delay.every))
-        mask = truth[source]
-        for step in range(source, index):
-            mask = carry(flows[step], mask)
+        if source != newest:
+            newest, mask = source, truth[source]
+            for step in range(source, index - 1):
+                mask = carry(flows[step], mask)
+        if index > source:
+            mask = carry(flows[index - 1], mask)
         p, g = mask >= 0.5, truth[index] >= 0.5
         ious.append(float(metrics.iou(p[None], g[None])[0]))
         edges.append(metrics.boundary_f1(p, g))
@@ -141,6 +145,9 @@ def methods() -> Iterator[Method]:
         yield Method(f"{width} wide, {block_px} px", Ours(width, settings))
         if width == WIDTH and block_px < 8:
             yield Method(f"{width} wide, {block_px} px, band", Ours(width, settings, band=True))
+    for block_px in (4, 2):
+        settings = FlowSettings(block_px=block_px, levels=2, search_px=8)  # type: ignore[arg-type]
+        yield Method(f"256 wide, {block_px} px, levels 2, search 8", Ours(WIDTH, settings))
     yield Method("256 wide, 4 px, no hint", lambda a, b, _: flow.estimate(a, b, FlowSettings(block_px=4)))
     for name, preset in (
         ("ultrafast", cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST),
