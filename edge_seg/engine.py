@@ -263,7 +263,8 @@ class Engine:
     def _show_slate(self) -> None:
         """While no frame comes: viewers stay, and see that the camera is gone. They can come before the first."""
         now_ns = time.monotonic_ns()
-        if now_ns - self._shown_ns < self._config.source.stale_ms * 1e6:
+        is_lost = self._supervisor.cause is not None
+        if not is_lost and now_ns - self._shown_ns < self._config.source.stale_ms * 1e6:
             return
         self.shown_mask = None
         if self._stage is not None:

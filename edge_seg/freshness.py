@@ -36,6 +36,12 @@ class Freshness:
         else:
             self._repeats += 1
 
+    @property
+    def stuck_at(self) -> I420 | None:
+        """The picture that repeats, when that is the problem."""
+        stuck = self._repeats >= FEWEST_REPEATS and self.last_ns - self.changed_ns > self._stale_ns // 2
+        return self._picture if stuck else None
+
     def problem(self, now_ns: int) -> str | None:
         """Why the source counts as lost, None while it does not."""
         if now_ns - self.last_ns > self._stale_ns:

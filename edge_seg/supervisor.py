@@ -15,10 +15,10 @@ from dataclasses import replace
 
 from edge_seg.errors import ConfigError, EdgeSegError, SourceLost
 from edge_seg.frame_queue import FrameQueue
-from edge_seg.freshness import Freshness
+from edge_seg.freshness import Freshness, same
 from edge_seg.sources.base import Source
 from edge_seg.sources.bounded import bounded
-from edge_seg.types import Frame
+from edge_seg.types import I420, Frame
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,8 @@ class Supervisor:
         self._left_behind: list[_Reader] = []
         self._lost_ns: int | None = time.monotonic_ns()
         self._is_first = True
+        self._stuck_at: I420 | None = None
+        """The picture at which a driver got stuck: a reopened source that still shows it is not back."""
         self.source: Source | None = None
         """The source that delivers now, None while there is none."""
         self.cause: str | None = None
@@ -86,6 +88,8 @@ class Supervisor:
             reader = _Reader(self._build(), self._deliver, self._changed, self._stale_ns, self._may_repeat)
             reader.thread.start()
             cause = self._watch(reader)
+            if cause is not None:
+                self.cause = str(cause)
             self._let_go(reader)
             if cause is None:
                 return
@@ -94,14 +98,15 @@ class Supervisor:
                 return
             if reader.delivered:
                 attempt = 0
-                self._lost_ns = reader.freshness.last_ns
+                self._stuck_at = reader.freshness.stuck_at
+                fresh = reader.freshness
+                self._lost_ns = fresh.changed_ns if fresh.stuck_at is not None else fresh.last_ns
                 self.outages += 1
                 log.warning("source lost, trying again until it is back: %s", cause)
             elif self._is_first and attempt == 0:
                 log.warning("no source yet, trying again until there is one: %s", cause)
             else:
                 log.debug("source still lost: %s", cause)
-            self.cause = str(cause)
             self._stopping.wait(self._pause_s(attempt))
             self._wait_for_drivers()
             attempt += 1
@@ -136,6 +141,8 @@ class Supervisor:
             if reader.is_left:
                 return
             if not reader.delivered:
+                if self._stuck_at is not None and same(self._stuck_at, frame.picture):
+                    return
                 self._came_back(reader)
             # Sequence numbers go on over a reopened source: no mask of before can be taken for one of after.
             frame = replace(frame, seq=reader.first_seq + frame.seq)
@@ -150,6 +157,7 @@ class Supervisor:
             seconds = (time.monotonic_ns() - self._lost_ns) / 1e9
             log.info("source back after %.1f s: %s", seconds, reader.source.name)
         self._is_first, self._lost_ns, self.cause = False, None, None
+        self._stuck_at = None
 
     def _let_go(self, reader: _Reader) -> None:
         with self._changed:

@@ -115,3 +115,147 @@ def test_a_file_that_vanishes_later_is_waited_for() -> None:
     slot, supervisor = run(iter(sources), wanted=2)
     assert slot.seqs == [0, 1]
     assert supervisor.fatal is None
+
+
+def hang_until(release: threading.Event) -> Callable[[], None]:
+    """A driver's call that does not come back."""
+    return lambda: release.wait(60) and None
+
+
+def test_a_read_that_hangs_is_left_behind_and_the_source_opened_again() -> None:
+    release = threading.Event()
+    sources = [ScriptedSource(2, hang_until(release)), ScriptedSource(2, stall)]
+    try:
+        slot, _ = run(iter(sources), wanted=4, stale_ms=50)
+        assert slot.seqs == [0, 1, 2, 3]
+    finally:
+        release.set()
+
+
+def test_an_opening_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor_module, "OPEN_DEADLINE_S", 0.05)
+    release = threading.Event()
+    sources = [ScriptedSource(1, stall, hang_until(release)), ScriptedSource(2, stall)]
+    try:
+        slot, _ = run(iter(sources), wanted=2)
+        assert slot.seqs == [0, 1]
+    finally:
+        release.set()
+
+
+def test_a_source_that_opens_after_it_was_left_behind_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor_module, "OPEN_DEADLINE_S", 0.05)
+    release, closed = threading.Event(), threading.Event()
+    late = ScriptedSource(1, stall, hang_until(release))
+    run(iter([late, ScriptedSource(1, stall)]), wanted=1)
+    late.close = closed.set  # type: ignore[method-assign]
+    release.set()
+    assert closed.wait(20)
+
+
+def test_a_closing_that_hangs_does_not_stop_the_next_opening(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor_module, "CLOSE_DEADLINE_S", 0.05)
+    release = threading.Event()
+    first = ScriptedSource(1, unplug)
+    first.close = hang_until(release)  # type: ignore[method-assign]
+    try:
+        slot, _ = run(iter([first, ScriptedSource(1, stall)]), wanted=2)
+        assert slot.seqs == [0, 1]
+    finally:
+        release.set()
+
+
+def test_with_too_many_hanging_drivers_no_more_are_started(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor_module, "READ_TIMEOUT_NS", 1_000_000)
+    release = threading.Event()
+    opened: list[ScriptedSource] = []
+
+    def build() -> ScriptedSource:
+        opened.append(ScriptedSource(1, hang_until(release)))
+        return opened[-1]
+
+    supervisor = Supervisor(build, FrameQueue(), stale_ms=20)
+    supervisor.start()
+    try:
+        for _ in range(2000):
+            if "only unplugging the camera" in caplog.text:
+                break
+            time.sleep(0.01)
+        assert len(opened) == supervisor_module.MOST_LEFT_BEHIND
+    finally:
+        release.set()
+        assert supervisor.stop(10)
+
+
+def test_a_defect_in_a_source_is_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: reported.append(args.exc_type))
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    slot, _ = run(iter([ScriptedSource(1, fail), ScriptedSource(1, stall)]), wanted=2)
+    assert slot.seqs == [0, 1]
+    assert reported == [ZeroDivisionError]
+
+
+def test_each_outage_is_logged_once_with_its_cause_and_its_end_with_how_long_it_took(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "edge_seg.supervisor")
+    sources = [
+        ScriptedSource(1, unplug),
+        *(ScriptedSource(0, unplug) for _ in range(4)),
+        ScriptedSource(1, stall),
+    ]
+    _, supervisor = run(iter(sources), wanted=2)
+    lines = [record.message for record in caplog.records]
+    assert len(lines) == 2
+    assert lines[0].endswith(": unplugged")
+    assert lines[1].startswith("source back after 0.")
+    assert supervisor.outages == 1
+    assert supervisor.cause is None
+
+
+def test_retries_come_later_and_later_never_in_step_and_never_stop() -> None:
+    supervisor = Supervisor(lambda: ScriptedSource(0, stall), FrameQueue(), 1000)
+    for attempt in (0, 3, 50, 5000):
+        longest = min(
+            supervisor_module.LONGEST_RETRY_S, supervisor_module.FIRST_RETRY_S * 2.0 ** min(attempt, 10)
+        )
+        pauses = {supervisor._pause_s(attempt) for _ in range(20)}
+        assert len(pauses) > 1
+        assert all(longest / 2 <= pause <= longest for pause in pauses)
+
+
+def test_a_stuck_driver_is_not_back_before_it_shows_another_picture(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "edge_seg.supervisor")
+    stuck = I420.filled(64, 64, (100, 128, 128))
+    stuck.y[:32] = 50
+
+    class Frozen(ScriptedSource):
+        def __init__(self, picture: I420) -> None:
+            super().__init__(10**6, stall)
+            self._picture = picture
+
+        def read(self, timeout_ns: int) -> Frame | None:
+            time.sleep(0.001)
+            self._seq += 1
+            return Frame(self._picture, self._seq - 1, time.monotonic_ns())
+
+    other = I420.filled(64, 64, (101, 128, 128))
+    sources = iter([Frozen(stuck), Frozen(stuck), Frozen(stuck), Frozen(other)])
+    queue: FrameQueue[Frame] = FrameQueue()
+    supervisor = Supervisor(lambda: next(sources), queue, stale_ms=60, may_repeat=False)
+    supervisor.start()
+    for _ in range(2000):
+        frame = queue.take(0.01)
+        if frame is not None and frame.picture is other:
+            break
+    assert supervisor.stop(5)
+    lines = [record.message for record in caplog.records]
+    assert len(lines) == 2, lines
+    assert "the same picture for" in lines[0]
+    assert "source back" in lines[1]

@@ -57,11 +57,11 @@ class Daemon:
         with self._changed:
             self._changed.notify_all()
 
-    def wait_for(self, pattern: str, timeout_s: float = 30) -> re.Match[str]:
-        """The first line of the log that matches."""
+    def wait_for(self, pattern: str, timeout_s: float = 30, since: int = 0) -> re.Match[str]:
+        """The first line of the log, from line `since` on, that matches."""
 
         def found() -> re.Match[str] | None:
-            return next((match for line in self.log if (match := re.search(pattern, line))), None)
+            return next((match for line in self.log[since:] if (match := re.search(pattern, line))), None)
 
         with self._changed:
             self._changed.wait_for(lambda: found() or self.process.poll() is not None, timeout_s)
