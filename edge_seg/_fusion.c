@@ -21,6 +21,13 @@
 #define BUFFER (SPAN_TILES * TILE + 2 * RADIUS)
 #define BUFFER_ROWS (TILE + 2 * RADIUS)
 
+/* On x86-64 the loader picks between SSE2 and AVX2; NEON is what every aarch64 has. Needs glibc's ifunc. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__GLIBC__)
+#define WIDE __attribute__((target_clones("avx2", "default")))
+#else
+#define WIDE
+#endif
+
 static inline int clamp(int v, int lo, int hi) { return v < lo ? lo : v > hi ? hi : v; }
 static inline float limit(float v, float lo, float hi) { v = v > lo ? v : lo; return v < hi ? v : hi; } /* NaN: lo */
 static inline int least(int a, int b) { return a < b ? a : b; }
@@ -34,11 +41,12 @@ typedef struct { Buffer y, u, v; } Colours;   /* u and v are not touched where t
 /* How a difference of colour counts: alike = max(0, 1 - luma dy^2 - chroma (du^2 + dv^2))^2. */
 typedef struct { float luma, chroma; } Scales;
 
-/* For `n` elements of a row: the mean over the window around each of the values whose colour is like its own. */
-static void mean_of_alike(const Colours *restrict own, const Colours *restrict window, const Buffer *restrict values,
+/* For `n` elements of a row: the mean over the window around each of the values whose colour is like its own.
+ * The window is a diamond: its 13 elements give what the 25 of the square gave. */
+WIDE static void mean_of_alike(const Colours *restrict own, const Colours *restrict window, const Buffer *restrict values,
                           int row, int n, Scales scales, float *restrict out)
 {
-    static const float binomial[WINDOW] = {1.0f / 16, 4.0f / 16, 6.0f / 16, 4.0f / 16, 1.0f / 16};
+    static const float side_weights[WINDOW] = {2.0f / 16, 4.0f / 16, 4.0f / 16, 4.0f / 16, 2.0f / 16};
     float total[BUFFER], weights[BUFFER];
     const float *restrict centre = values->rows[row + RADIUS] + RADIUS, *restrict y = own->y.rows[row + RADIUS] + RADIUS,
                 *restrict u = own->u.rows[row + RADIUS] + RADIUS, *restrict v = own->v.rows[row + RADIUS] + RADIUS;
@@ -49,10 +57,10 @@ static void mean_of_alike(const Colours *restrict own, const Colours *restrict w
     for (int j = 0; j < WINDOW; j++) {
         const float *restrict wy = window->y.rows[row + j], *restrict p = values->rows[row + j];
         const float *restrict wu = window->u.rows[row + j], *restrict wv = window->v.rows[row + j];
-        const float side = binomial[j];
+        const float side = side_weights[j];
 #define COUNT(i) \
             a = a > 0.0f ? a : 0.0f; \
-            a = a * a * (side * binomial[i]); \
+            a = a * a * (side * side_weights[i]); \
             t += a * p[x + i]; \
             w += a;
 #define TAP(i) { \
@@ -63,20 +71,18 @@ static void mean_of_alike(const Colours *restrict own, const Colours *restrict w
             float d = y[x] - wy[x + i], e = u[x] - wu[x + i], f = v[x] - wv[x + i]; \
             float a = 1.0f - d * d * scales.luma - (e * e + f * f) * scales.chroma; \
             COUNT(i) }
-        if (scales.chroma > 0)
-            for (int x = 0; x < n; x++) {
-                float t = total[x], w = weights[x];
-                COLOUR_TAP(0) COLOUR_TAP(1) COLOUR_TAP(2) COLOUR_TAP(3) COLOUR_TAP(4)
-                total[x] = t;
-                weights[x] = w;
-            }
-        else
-            for (int x = 0; x < n; x++) {
-                float t = total[x], w = weights[x];
-                TAP(0) TAP(1) TAP(2) TAP(3) TAP(4)
-                total[x] = t;
-                weights[x] = w;
-            }
+        const int reach = j == 0 || j == 4 ? 0 : j == 2 ? 2 : 1;
+#define ROW(taps) for (int x = 0; x < n; x++) { float t = total[x], w = weights[x]; taps total[x] = t; weights[x] = w; }
+        if (scales.chroma > 0) {
+            if (reach == 0) ROW(COLOUR_TAP(2))
+            else if (reach == 1) ROW(COLOUR_TAP(1) COLOUR_TAP(2) COLOUR_TAP(3))
+            else ROW(COLOUR_TAP(0) COLOUR_TAP(1) COLOUR_TAP(2) COLOUR_TAP(3) COLOUR_TAP(4))
+        } else {
+            if (reach == 0) ROW(TAP(2))
+            else if (reach == 1) ROW(TAP(1) TAP(2) TAP(3))
+            else ROW(TAP(0) TAP(1) TAP(2) TAP(3) TAP(4))
+        }
+#undef ROW
 #undef COUNT
 #undef TAP
 #undef COLOUR_TAP
@@ -112,7 +118,7 @@ typedef struct {
     unsigned char *busy;    /* one row of tiles */
 } Carry;
 
-static void cell_extremes(const Plane *mask, int cell_rows, int cell_cols, float *low, float *high)
+WIDE static void cell_extremes(const Plane *mask, int cell_rows, int cell_cols, float *low, float *high)
 {
     int rows = (int)mask->rows, cols = (int)mask->cols, whole = cols / CELL;
     for (int cy = 0; cy < cell_rows; cy++) {
@@ -190,7 +196,7 @@ static void tile_copy(const Carry *c, int ty, int tx, int block_rows, int block_
 /* Where the elements of one row are sampled: between (left, top) and (left + 1, top + 1). */
 typedef struct { int left[BUFFER], top[BUFFER]; float x_weight[BUFFER], y_weight[BUFFER]; } Places;
 
-static void sample_bytes(const Plane *plane, const Places *at, int n, float *restrict out)
+WIDE static void sample_bytes(const Plane *plane, const Places *at, int n, float *restrict out)
 {
     /* Scalar loads first, arithmetic after: SSE2 and NEON have no gather, but can do the rest four at a time. */
     unsigned char upper[BUFFER * 2], lower[BUFFER * 2];
@@ -210,7 +216,7 @@ static void sample_bytes(const Plane *plane, const Places *at, int n, float *res
 }
 
 /* From the place number `first` on. */
-static void sample_floats(const Plane *plane, const Places *at, int first, int n, float *restrict out)
+WIDE static void sample_floats(const Plane *plane, const Places *at, int first, int n, float *restrict out)
 {
     Py_ssize_t right = plane->cols > 1, down = plane->rows > 1;
     for (int i = 0; i < n; i++) {
@@ -222,7 +228,7 @@ static void sample_floats(const Plane *plane, const Places *at, int first, int n
 }
 
 /* Elements x, x + 1, ... of row y; the rim is repeated outside. */
-static void row_of_bytes(const Plane *plane, int y, int x, int n, float *restrict out)
+WIDE static void row_of_bytes(const Plane *plane, int y, int x, int n, float *restrict out)
 {
     const unsigned char *restrict row = bytes_at(plane, y);
     int cols = (int)plane->cols, from = clamp(-x, 0, n), to = clamp(cols - x, from, n);
@@ -235,7 +241,7 @@ static void row_of_bytes(const Plane *plane, int y, int x, int n, float *restric
 }
 
 /* The span of tiles [tx0, tx1) of tile row ty. */
-static void span_carry(const Carry *c, int ty, int tx0, int tx1, int block_rows, int block_cols)
+WIDE static void span_carry(const Carry *c, int ty, int tx0, int tx1, int block_rows, int block_cols)
 {
     int rows = (int)c->current.rows, cols = (int)c->current.cols;
     int y0 = ty * TILE, x0 = tx0 * TILE, height = least(TILE, rows - y0), width = least(tx1 * TILE, cols) - x0;
@@ -449,7 +455,7 @@ typedef struct {
 } Update;
 
 /* The filter step of one row of tiles; marks the tiles where the masks disagree. */
-static void tiles_fuse(const Update *u, int ty, unsigned char *busy)
+WIDE static void tiles_fuse(const Update *u, int ty, unsigned char *busy)
 {
     int rows = (int)u->luma.rows, cols = (int)u->luma.cols, y1 = least((ty + 1) * TILE, rows);
     for (int y = ty * TILE; y < y1; y++) {
@@ -476,7 +482,7 @@ static void tiles_fuse(const Update *u, int ty, unsigned char *busy)
     }
 }
 
-static void span_smooth(const Update *u, int ty, int tx0, int tx1, Plane *fused)
+WIDE static void span_smooth(const Update *u, int ty, int tx0, int tx1, Plane *fused)
 {
     int rows = (int)u->luma.rows, cols = (int)u->luma.cols;
     int y0 = ty * TILE, x0 = tx0 * TILE, height = least(TILE, rows - y0), width = least(tx1 * TILE, cols) - x0;
@@ -581,7 +587,32 @@ end:
     return result;
 }
 
+static PyObject *fusion_uncertainty(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Plane measured, variance;
+    Argument a[] = {{NULL, &measured, 'f', 0, "measured"}, {NULL, &variance, 'f', 1, "variance"}};
+    float noise, noise_floor;
+    if (!PyArg_ParseTuple(args, "OOff", &a[0].array, &a[1].array, &noise, &noise_floor) || arguments_get(a, 2) < 0)
+        return NULL;
+    PyObject *result = NULL;
+    if (same_shape(&measured, &variance, "variance") == 0) {
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t y = 0; y < measured.rows; y++) {
+            const float *restrict p = floats_at(&measured, (int)y);
+            float *restrict v = floats_at(&variance, (int)y);
+            for (Py_ssize_t x = 0; x < measured.cols; x++)
+                v[x] = noise * (noise_floor + 4.0f * (p[x] * (1.0f - p[x])));
+        }
+        Py_END_ALLOW_THREADS
+        result = Py_NewRef(Py_None);
+    }
+    arguments_release(a, 2);
+    return result;
+}
+
 static PyMethodDef methods[] = {
+    {"uncertainty", fusion_uncertainty, METH_VARARGS, "uncertainty(measured, variance, noise, noise_floor)"},
     {"carry", fusion_carry, METH_VARARGS,
      "carry((y, u, v) previous, (y, u, v) current, vectors, residual, block_px, probability, variance, "
      "out_probability, out_variance, like, chroma, exact, drift, misfit)"},

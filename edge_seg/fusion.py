@@ -151,8 +151,8 @@ class Fusion:
             return False
         settings = self._settings
         measured = self._on_grid(mask.probability, steps[index].luma.shape)
-        undecided = measured * (1 - measured)
-        variance = np.float32(settings.noise) * (np.float32(settings.noise_floor) + 4 * undecided)
+        variance = np.empty_like(measured)
+        _kernels.uncertainty(measured, variance, settings.noise, settings.noise_floor)
         for before, step in zip(steps[index:], steps[index + 1 :], strict=False):
             measured, variance = self._carry(before, step, measured, variance)
         state = self._state
@@ -193,7 +193,7 @@ class Fusion:
                 f"flow on the grid {flow.grid_shape}, luma on {luma.shape}: they must be the same"
             )
         # Noise lowers the likeness, a change of light raises the residual; a new scene does both.
-        if float(flow.residual.mean()) < SCENE_RESIDUAL * (float(luma[::4, ::4].std()) + NOISE_LUMA):
+        if float(flow.residual.mean()) < SCENE_RESIDUAL * (float(luma[::8, ::8].std()) + NOISE_LUMA):
             return True
         likeness = fusion_reference.similarity(previous_luma, luma, flow.vectors, flow.block_px)
         if max(likeness, 0.0) >= self._settings.scene_similarity:

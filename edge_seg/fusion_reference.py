@@ -17,8 +17,8 @@ Picture = tuple[U8, U8, U8]
 """Luma and chroma, each (rows, cols), uint8. Without chroma: any planes, and `chroma` = 0."""
 
 RADIUS = 2
-BINOMIAL = np.array([1, 4, 6, 4, 1], np.float32) / np.float32(16)
-"""Spatial weights of the 5x5 window along one axis; a Gaussian of sigma 1."""
+SIDE = np.array([2, 4, 4, 4, 2], np.float32) / np.float32(16)
+"""Weights of the window along one axis; of the square only the diamond |x| + |y| <= RADIUS counts."""
 TILE = 8
 """Side of the tiles that are treated alike, in pixels."""
 CELL = 4
@@ -77,6 +77,11 @@ def carry(
         _bilinear(variance, x, y) + growth + UNSEEN * far * far,
         variance[from_y, from_x] + tile_growth + UNSEEN * tile_far * tile_far,
     )
+
+
+def uncertainty(measured: F32, variance: F32, noise: float, noise_floor: float) -> None:
+    """Writes the variance of a mask of the model: that of a coin with its probabilities, and a floor."""
+    variance[:] = np.float32(noise) * (np.float32(noise_floor) + 4 * (measured * (1 - measured)))
 
 
 def update(
@@ -244,11 +249,12 @@ def _mean_of_alike(own: list[F32], window: list[F32], values: F32, like: float, 
     luma_scale = np.float32(1 / (like * like))
     chroma_scale = np.float32(chroma) * luma_scale
     for j in range(2 * RADIUS + 1):
-        for i in range(2 * RADIUS + 1):
+        reach = RADIUS - abs(j - RADIUS)
+        for i in range(RADIUS - reach, RADIUS + reach + 1):
             at = np.s_[j : j + rows, i : i + cols]
             y, u, v = ((a - b[at]) ** 2 for a, b in zip(own, padded_window, strict=True))
             alike = np.maximum(np.float32(1) - y * luma_scale - (u + v) * chroma_scale, np.float32(0))
-            weight = alike * alike * (BINOMIAL[j] * BINOMIAL[i])
+            weight = alike * alike * (SIDE[j] * SIDE[i])
             total += weight * padded[at]
             weights += weight
     result: F32 = total / weights

@@ -170,3 +170,13 @@ def test_update_refuses_what_does_not_fit(wrong: int) -> None:
     arguments[wrong] = arguments[wrong][:-1]
     with pytest.raises(ValueError, match="expected shape"):
         native.update((arguments[0],) * 3, *arguments[1:], 26.0, 2.0, 0.1)
+
+
+def test_uncertainty_equals_its_reference() -> None:
+    measured = np.random.default_rng(0).random((37, 53), np.float32)
+    results = [np.empty_like(measured) for _ in kernels]
+    for kernel, variance in zip(kernels, results, strict=True):
+        kernel.uncertainty(measured, variance, 0.25, 0.2)
+    assert np.abs(results[0] - results[1]).max() < 1e-6
+    with pytest.raises(ValueError, match="expected shape"):
+        native.uncertainty(measured, results[0][:-1], 0.25, 0.2)
