@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -229,3 +232,213 @@ def test_flow_of_another_grid_is_an_error() -> None:
     stream.frame(scene(1), disc(40, 30, 20))
     with pytest.raises(ValueError, match="must be the same"):
         stream.frame(scene(1), disc(40, 30, 20), uniform_flow(0, 0, (90, 160)))
+
+
+# What streams do to a recursion. A synthetic model errs as models do: its mask's edge jitters, blobs come and go.
+
+
+@dataclass
+class Actor:
+    """A textured disc that moves over a textured room."""
+
+    x: float
+    y: float
+    radius: float
+    hole: float = 0
+
+
+def play(room: U8, actors: list[Actor], noise: np.random.Generator) -> tuple[U8, F32]:
+    """One frame and its exact mask."""
+    cloth = scene(99)
+    picture, truth = room.astype(np.float32), np.zeros(SHAPE, np.float32)
+    for actor in actors:
+        mask = disc(actor.x, actor.y, actor.radius)
+        if actor.hole:
+            mask *= 1 - disc(actor.x, actor.y, actor.hole)
+        body = 0.3 * np.roll(cloth, (round(actor.y), round(actor.x)), (0, 1)) + 20
+        picture = picture * (1 - mask) + body * mask
+        truth = np.maximum(truth, mask)
+    picture += noise.normal(0, 1.5, SHAPE)
+    return np.clip(np.rint(picture), 0, 255).astype(np.uint8), truth
+
+
+def model_of(truth: F32, rng: np.random.Generator) -> F32:
+    """What a model might say: the edge up to 2 pixels off, and a blob of doubt somewhere."""
+    shift = rng.integers(-2, 3, 2)
+    doubt = 0.4 * disc(rng.uniform(0, SHAPE[1]), rng.uniform(0, SHAPE[0]), 5)
+    mask = np.roll(truth, shift, (0, 1))
+    return np.clip(mask + doubt * (1 - 2 * mask), 0, 1).astype(np.float32)
+
+
+def iou(mask: F32, truth: F32) -> float:
+    a, b = mask >= 0.5, truth >= 0.5
+    return float((a & b).sum() / max(1, (a | b).sum())) if (a | b).any() else 1.0
+
+
+def run(
+    path: Callable[[int], list[Actor]], frames: int, room: U8 | None = None
+) -> tuple[float, float, Stream]:
+    """Mean IoU of the target masks and of the model's, after the first three frames."""
+    rng = np.random.default_rng(11)
+    stream, ours, models = Stream(), [], []
+    for k in range(frames):
+        luma, truth = play(scene(21) if room is None else room, path(k), rng)
+        mask = model_of(truth, rng)
+        target = stream.frame(luma, mask)
+        if k >= 3:
+            ours.append(iou(target, truth))
+            models.append(iou(mask, truth))
+    return float(np.mean(ours)), float(np.mean(models)), stream
+
+
+def test_someone_walking_is_cut_out_better_than_by_the_model() -> None:
+    ours, model, stream = run(lambda k: [Actor(30 + 2 * k, 36, 16)], 30)
+    assert ours > model + 0.03
+    assert stream.fusion.scene_cuts == 0
+
+
+def test_two_people_pass_each_other() -> None:
+    ours, model, _ = run(lambda k: [Actor(24 + 3 * k, 30, 12), Actor(104 - 3 * k, 44, 12)], 26)
+    assert ours > model + 0.02
+
+
+def test_a_hole_in_the_mask_stays_a_hole() -> None:
+    """Arm on hip: the room shows through, and moves differently."""
+    rng = np.random.default_rng(12)
+    stream = Stream()
+    for k in range(25):
+        luma, truth = play(scene(21), [Actor(40 + 2 * k, 36, 22, hole=8)], rng)
+        target = stream.frame(luma, truth)
+        hole = disc(40 + 2 * k, 36, 6) > 0.5
+        assert target[hole].mean() < 0.1
+    assert iou(target, truth) > 0.93
+
+
+def test_someone_enters_and_leaves_without_a_trace() -> None:
+    """In over the left rim, out over the right one: with them there is nothing missing, without nothing left."""
+    rng = np.random.default_rng(13)
+    stream = Stream()
+    for k in range(46):
+        luma, truth = play(scene(21), [Actor(-20 + 4 * k, 36, 15)], rng)
+        target = stream.frame(luma, truth)
+        if truth.sum() > 300:
+            assert iou(target, truth) > 0.85
+    assert truth.max() == 0
+    assert target.mean() < 0.005
+
+
+def test_someone_covers_the_whole_picture_and_goes_away() -> None:
+    rng = np.random.default_rng(14)
+    stream = Stream()
+    for k in range(30):
+        radius = 15 + 9 * min(k, 29 - k)
+        luma, truth = play(scene(21), [Actor(64, 36, radius)], rng)
+        target = stream.frame(luma, truth)
+        assert iou(target, truth) > 0.8
+    assert iou(target, truth) > 0.8
+
+
+def test_an_empty_room_stays_empty_though_the_model_sees_things() -> None:
+    """Blobs that the model takes half for a person, somewhere else in each frame, mostly disappear."""
+    rng = np.random.default_rng(15)
+    stream, ours, models = Stream(), [], []
+    for _ in range(30):
+        luma, _ = play(scene(21), [], rng)
+        mask = (0.9 * disc(rng.uniform(0, SHAPE[1]), rng.uniform(0, SHAPE[0]), 6)).astype(np.float32)
+        ours.append(float((stream.frame(luma, mask) >= 0.5).mean()))
+        models.append(float((mask >= 0.5).mean()))
+    assert np.mean(ours[5:]) < 0.25 * np.mean(models[5:])
+
+
+@pytest.mark.parametrize("gain", [0.6, 1.4])
+def test_a_jump_of_the_exposure_does_no_harm(gain: float) -> None:
+    """From one frame to the next all is darker or brighter: not worse than the model, at once and later."""
+    rng = np.random.default_rng(16)
+    stream = Stream()
+    for k in range(16):
+        luma, truth = play(scene(21), [Actor(40 + k, 36, 18)], rng)
+        if k >= 8:
+            luma = np.clip(luma * gain, 0, 255).astype(np.uint8)
+        target = stream.frame(luma, truth)
+        assert iou(target, truth) > 0.9
+
+
+def test_a_jump_of_the_camera_leaves_no_ghost() -> None:
+    """Pushed by a quarter of the picture: the old place of the person is free at once."""
+    rng = np.random.default_rng(17)
+    stream = Stream()
+    wide = scene(21, (SHAPE[0], SHAPE[1] + 40))
+    for k in range(12):
+        pushed = 32 if k >= 6 else 0
+        room = np.ascontiguousarray(wide[:, pushed : pushed + SHAPE[1]])
+        luma, truth = play(room, [Actor(80 - pushed, 36, 14)], rng)
+        target = stream.frame(luma, truth)
+        if k == 6:
+            assert target[disc(86, 36, 8) > 0.5].mean() < 0.1
+        assert iou(target, truth) > 0.85
+
+
+def test_a_cut_between_two_scenes_with_people_leaves_no_ghost() -> None:
+    rng = np.random.default_rng(18)
+    stream = Stream()
+    for _ in range(6):
+        luma, truth = play(scene(21), [Actor(40, 36, 18)], rng)
+        stream.frame(luma, truth)
+    luma, truth = play(scene(77), [Actor(95, 36, 18)], rng)
+    mask = model_of(truth, rng)
+    assert np.array_equal(stream.frame(luma, mask), mask)
+
+
+def test_repeated_frames_change_nothing() -> None:
+    """A 15 fps camera in a 30 fps stream: the same picture and the same mask again."""
+    rng = np.random.default_rng(19)
+    stream = Stream()
+    for k in range(12):
+        luma, truth = play(scene(21), [Actor(40 + 3 * k, 36, 18)], rng)
+        mask = model_of(truth, rng)
+        first = stream.frame(luma, mask)
+        again = stream.frame(luma, mask)
+    assert iou(again, truth) >= iou(first, truth) - 0.02
+    assert np.abs(again - first).mean() < 0.01
+
+
+def test_dropped_frames_only_make_the_steps_larger() -> None:
+    """Every third frame of a walk arrives; their numbers have gaps."""
+    rng = np.random.default_rng(20)
+    stream = Stream()
+    for k in range(0, 36, 3):
+        luma, truth = play(scene(21), [Actor(24 + 2 * k, 36, 16)], rng)
+        target = stream.frame(luma, truth, skipped=2 if k else 0)
+        assert iou(target, truth) > 0.9
+    assert stream.seq == 33
+    assert not stream.fusion.observe(observed(truth, 32))
+
+
+def test_another_resolution_begins_anew() -> None:
+    stream = Stream()
+    for _ in range(3):
+        stream.frame(scene(1), disc(40, 30, 20))
+    shape = (90, 160)
+    after = disc(80, 45, 25, shape)
+    assert np.array_equal(stream.frame(scene(1, shape), after), after)
+    assert np.array_equal(stream.frame(scene(1), disc(40, 30, 20)), disc(40, 30, 20))
+
+
+def test_a_wrong_colour_beside_the_person_is_told_apart_by_chroma() -> None:
+    """Person and room of equal luma: only chroma shows the edge, and it steadies a jittering mask."""
+    errors = []
+    for coloured in (False, True):
+        rng = np.random.default_rng(22)
+        fusion, previous = Fusion(), None
+        luma = np.full(SHAPE, 120, np.uint8)
+        truth = disc(60, 36, 20)
+        u = np.where(truth >= 0.5, 150, 110).astype(np.uint8)
+        for k in range(12):
+            chroma = (u, luma) if coloured else None
+            fusion.advance(previous, luma, uniform_flow(0, 0), k, k * FRAME_NS, chroma)
+            previous = luma
+            fusion.observe(observed(model_of(truth, rng), k))
+        target = fusion.target()
+        assert target is not None
+        errors.append(float(np.abs(target.probability - truth).mean()))
+    assert errors[1] < 0.8 * errors[0]
