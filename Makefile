@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test eval bench lint format clean
+.PHONY: help setup setup-dev demo test test-tflite models eval bench lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,12 @@ eval: setup  ## mask quality on drawn sequences with exact masks (EVAL_DIR=... f
 
 bench: setup  ## what every stage costs on this machine
 	.venv/bin/edge-seg bench
+
+test-tflite: setup-dev  ## the model tests with tflite-runtime instead of ai-edge-litert, in a venv of their own
+	@scripts/test-tflite.sh
+
+models: setup  ## make the int8 models anew from the published ones (needs npm; some minutes)
+	sh models/recipe/make.sh
 
 lint: setup-dev  ## ruff and mypy
 	.venv/bin/ruff check .

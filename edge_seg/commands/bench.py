@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import edge_seg
 from edge_seg import bench, bench_realtime, config_file
 from edge_seg.backgrounds import BackgroundSettings
 from edge_seg.commands import Subparsers
@@ -15,7 +16,16 @@ from edge_seg.config import Config
 from edge_seg.errors import EXIT_OK
 from edge_seg.sources import SyntheticSettings
 
-CLIP = Path(__file__).resolve().parent.parent.parent / "config" / "demo" / "person.mp4"
+PACKAGE = Path(edge_seg.__file__).resolve().parent
+CLIP = next(
+    (
+        clip
+        for folder in (PACKAGE / "demo", PACKAGE.parent / "config" / "demo")
+        if (clip := folder / "person.mp4").is_file()
+    ),
+    PACKAGE / "demo" / "person.mp4",
+)
+"""The clip of the demo: inside an installed package, below config/ in a checkout."""
 
 
 def register(commands: Subparsers) -> None:
