@@ -54,7 +54,7 @@ class RtspSource(GstSource):
             camera.set_property("user-id", settings.user)
             camera.set_property("user-pw", self._secret)
         camera.connect("select-stream", self._select)
-        pipeline.get_by_name("decoder").connect("element-added", _limit_threads)
+        pipeline.get_by_name("decoder").connect("element-added", _tune_decoder)
         return pipeline
 
     def _select(self, _camera: Any, _number: int, caps: Any) -> bool:
@@ -113,7 +113,9 @@ def public_url(url: str) -> str:
     return f"{parts.scheme}://{host}{parts.path}" + ("?..." if parts.query else "")
 
 
-def _limit_threads(_bin: Any, element: Any) -> None:
+def _tune_decoder(_bin: Any, element: Any) -> None:
     factory = element.get_factory()
     if factory is not None and factory.get_name().startswith("avdec_"):
         element.set_property("max-threads", DECODER_THREADS)
+        # Who joins between two key frames would otherwise see, and segment, what is half grey until the next one.
+        element.set_property("output-corrupt", False)

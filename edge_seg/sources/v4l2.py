@@ -93,7 +93,7 @@ class V4l2Source(GstSource):
         gst = gstreamer.load()
         wanted = self._settings
         check_device(Path(wanted.device))
-        modes = self._modes()
+        modes = self.modes()
         mode = choose_mode(modes, wanted.width, wanted.height, wanted.fps)
         if mode is None:
             raise SourceLost(f"{self.name}: offers no format that can be used; is it a camera?")
@@ -102,7 +102,7 @@ class V4l2Source(GstSource):
         pipeline.get_by_name("camera").set_property("device", wanted.device)
         return pipeline
 
-    def _modes(self) -> list[Mode]:
+    def modes(self) -> list[Mode]:
         """What the camera offers; it is opened for the question."""
         gst = gstreamer.load()
         camera = gst.ElementFactory.make("v4l2src")
