@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-tflite models eval bench lint format clean
+.PHONY: help setup setup-dev demo test test-vm test-tflite models eval bench lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ demo: setup  ## run on the bundled clip, served at rtsp://127.0.0.1:8554/live (D
 
 test: setup-dev  ## run the test suite
 	.venv/bin/python -m pytest
+
+test-vm: setup-dev  ## a camera of the kernel's in a virtual machine: played, unplugged, plugged in (needs qemu-system-x86, kmod, cpio)
+	@tests/vm/run.sh
 
 eval: setup  ## mask quality on drawn sequences with exact masks (EVAL_DIR=... for others)
 	.venv/bin/edge-seg eval $(EVAL_DIR)
