@@ -49,8 +49,9 @@ class FusionSettings:
     scene_similarity: Annotated[float, Ge(0), Le(1)] = 0.8
     """A frame less like the one before, moved, is a new scene, and everything before it is forgotten.
     0: never."""
-    history: Annotated[int, Ge(0), Le(64)] = 8
-    """How many frames late a mask of the model may come."""
+    history: Annotated[int, Ge(0), Le(64)] = 30
+    """How many frames late a mask of the model may come: a second, as long as privacy.max_mask_age_ms lets one
+    live. A model of a quarter of a second is eight frames late, and more while something else is going on."""
 
 
 DEFAULTS = FusionSettings()
