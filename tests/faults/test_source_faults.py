@@ -128,3 +128,13 @@ def test_a_file_that_ends_is_played_again_and_viewers_stay(tmp_path: Path) -> No
             viewer.wait_for(lambda seen: not seen.is_slate, since=since)
             assert viewer.is_connected
         assert daemon.stop()[0] == 0
+
+
+def test_without_a_source_and_without_a_camera_viewers_can_come_and_the_log_says_what_was_tried(
+    tmp_path: Path,
+) -> None:
+    with Daemon(tmp_path, {}) as daemon:
+        daemon.wait_for("no source yet, .*no camera works here")
+        with Viewer(daemon.url) as viewer:
+            viewer.wait_for(is_slate)
+        assert daemon.stop()[0] == 0
