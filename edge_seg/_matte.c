@@ -2,21 +2,25 @@
  * explains the mask in the window around it. edge_seg/matte.py explains the method and holds the reference in
  * NumPy and OpenCV; both differ by rounding only.
  *
- * Column sums slide down the grid; rows are handled in blocks of 8 nodes, and blocks without a node of the band
- * in reach are skipped. Fields are kept apart (structure of arrays), so every loop over a block vectorises.
+ * Fits are made on the half grid: every other node of every other row of the mask's grid. It is handled in blocks of
+ * 8 nodes of one row, and blocks without a node of the band in reach are skipped. What belongs to a block lies
+ * together, field by field, so that every loop has a fixed length and vectorises.
  */
 #include "_buffers.h"
 #include <math.h>
 
 enum { WEIGHT, MASK, IY, IU, IV, YY, YU, YV, UU, UV, VV, MY, MU, MV, MOMENTS };
+enum { GAIN_Y, GAIN_U, GAIN_V, INTERCEPT, FITS, SHARE = FITS, FIELDS };
 #define BLOCK 8
-#define FITS 4     /* gain of y, u, v, and offset */
-#define MAX_RADIUS 16
+#define WIDE (2 * BLOCK) /* nodes of the full grid over a block */
+#define MAX_RADIUS BLOCK /* on the half grid */
 #define MAX_SIDE 4096
 
 typedef struct {
-    int rows, cols, radius, smoothing, passes;
-    int step; /* 2: every other row is learnt from and fitted, and averaging fills the rows between */
+    int rows, cols;           /* of the full grid */
+    int half_rows, half_cols; /* of the half grid */
+    int radius, smoothing;    /* on the half grid */
+    int passes;
     float epsilon, chroma_scale, weight_floor, low, high, sharpness, level, steepest, negligible;
 } Task;
 
@@ -25,41 +29,190 @@ typedef struct {
     uint8_t *colour[3];      /* rows x cols, contiguous */
 } Result;
 
+typedef float Moments[MOMENTS][BLOCK];
+
+/* Rows of the half grid are padded: MAX_RADIUS + blocks * BLOCK + MAX_RADIUS, `stride` in all. */
 typedef struct {
-    int stride;      /* of all padded rows: MAX_RADIUS + cols rounded up to blocks + MAX_RADIUS */
-    float *sums;     /* MOMENTS rows: column sums over the window's rows */
-    float *row_sum;  /* 1 row: column sums of the uncertainty */
-    float *mask;     /* rows x cols: the mask, with its ends drawn out to 0 and 1 */
-    float *fits;     /* FITS x kept x stride: the newest rows of fits, row by row modulo `kept` */
-    int kept;        /* as many as are averaged */
-    float *share;    /* rows x stride: how far the fit replaces the mask, 0 to 1 */
-    uint8_t *needed; /* rows x blocks: whether anyone uses what is computed for the block */
-    uint8_t *kind;   /* rows x stride: what each node is, 0 beyond the grid */
-    float *window_part; /* 1 row: 1 / how many columns of the window are in the grid, 0 beyond the grid */
-    float *smooth_part; /* 1 row: the same for averaging */
-    int blocks;
-    int first_block, last_block, first_row, last_row; /* what holds everything needed, ends excluded */
+    int blocks, stride, wide; /* wide: stride of the mask, blocks * WIDE */
+    float *mask;        /* 2 half_rows x wide: the mask, its ends drawn out to 0 and 1; the last row or column twice */
+    float *uncertainty; /* half_rows x stride: mean of 4 p (1 - p) of four nodes, 0 beyond the grid */
+    float *share;       /* half_rows x stride: how far the fit replaces the mask, 0 to 1 */
+    Moments *moments;   /* (2 radius + 2) x blocks: of the newest rows, row by row modulo their number, and zeros */
+    float *sums;        /* MOMENTS x stride: those rows' sums */
+    float *fits;        /* (2 smoothing + 1) x FITS x stride: the newest rows of fits, likewise */
+    float *fields;      /* 2 x FIELDS x stride: what comes of two rows, times the share; see `smooth` */
+    float *inside;      /* stride: 1 in the grid, 0 beyond */
+    float *window_part; /* stride: 1 / how many columns of the window are in the grid */
+    float *smooth_part; /* stride: the same for averaging */
+    uint8_t *kind;      /* half_rows x stride: what each node and its three neighbours are, 0 beyond the grid */
+    uint8_t *needed;    /* half_rows x blocks: whether anyone uses what is computed for the block */
+    uint8_t *learnt;    /* half_rows x blocks: whether it is in the window of such a block */
+    uint8_t *fitted;    /* half_rows x blocks: whether the fit replaces the mask anywhere in the block */
 } Work;
 
-/* Adds (sign 1) or removes (sign -1) one grid row to the column sums, block by block. Colours are centred, so that
- * variances do not drown in rounding. */
-static void slide(const Task *t, const Work *w, const float *restrict mask, const uint8_t *restrict y,
-                  const uint8_t *restrict u, const uint8_t *restrict v, float sign)
+#define ROW(plane, row) ((plane)->data + (Py_ssize_t)(row) * (plane)->stride)
+
+static inline float clamp(float value, float limit)
+{
+    value = value < limit ? value : limit;
+    return value > -limit ? value : -limit;
+}
+
+/* Draws the mask's ends out to 0 and 1, so that what the model is sure of is sure. */
+static void stretch(const Task *t, const Work *w, const Plane *mask)
+{
+    const float level = t->level, scale = 1 / (1 - 2 * t->level);
+    for (int row = 0; row < 2 * t->half_rows; row++) {
+        const float *restrict p = (const float *)ROW(mask, row < t->rows ? row : t->rows - 1);
+        float *restrict to = w->mask + (Py_ssize_t)row * w->wide;
+        for (int x = 0; x < t->cols; x++) {
+            float value = (p[x] - level) * scale;
+            value = value > 0 ? value : 0; /* NaN becomes 0 */
+            to[x] = value < 1 ? value : 1;
+        }
+        if (t->cols % 2)
+            to[t->cols] = to[t->cols - 1];
+    }
+}
+
+enum { SOME = 1, NOT_ALL = 2, FITTED = 4 }; /* of the person; together, nothing is sure */
+
+static inline float least(float a, float b) { return a < b ? a : b; }
+static inline float most(float a, float b) { return a > b ? a : b; }
+
+/* One row of the half grid: how unsure the mask is, and of what kind. */
+static void survey(const Task *t, const Work *w, int row)
+{
+    const float *restrict above = w->mask + (Py_ssize_t)row * 2 * w->wide, *restrict below = above + w->wide;
+    float *restrict uncertainty = w->uncertainty + (Py_ssize_t)row * w->stride + MAX_RADIUS;
+    uint8_t *restrict kind = w->kind + (Py_ssize_t)row * w->stride + MAX_RADIUS;
+    for (int x = 0; x < w->blocks * BLOCK; x++) {
+        float a = above[2 * x], b = above[2 * x + 1], c = below[2 * x], d = below[2 * x + 1];
+        uncertainty[x] = (a - a * a) + (b - b * b) + (c - c * c) + (d - d * d);
+    }
+    for (int block = 0; block < w->blocks; block++) {
+        int flags[BLOCK];
+        for (int i = 0; i < BLOCK; i++) {
+            int x = 2 * (block * BLOCK + i);
+            float high = most(most(above[x], above[x + 1]), most(below[x], below[x + 1]));
+            float low = least(least(above[x], above[x + 1]), least(below[x], below[x + 1]));
+            flags[i] = (high > 0 ? SOME : 0) | (low < 1 ? NOT_ALL : 0);
+        }
+        for (int i = 0; i < BLOCK; i++)
+            kind[block * BLOCK + i] = (uint8_t)flags[i];
+    }
+    for (int x = t->half_cols; x < w->blocks * BLOCK; x++)
+        kind[x] = 0;
+}
+
+/* How far the fit replaces the mask: from the mean uncertainty in the window. */
+static inline void share_row(const Task *t, const Work *w, int row, const int radius)
+{
+    int top = row - radius < 0 ? 0 : row - radius;
+    int bottom = row + radius >= t->half_rows ? t->half_rows - 1 : row + radius;
+    const float slope = 1 / (t->high - t->low), threshold = t->low * slope;
+    const float per_row = slope / (float)(bottom - top + 1);
+    float *share = w->share + (Py_ssize_t)row * w->stride + MAX_RADIUS;
+    uint8_t *kind = w->kind + (Py_ssize_t)row * w->stride + MAX_RADIUS;
+    for (int block = 0; block < w->blocks; block++) {
+        float column[BLOCK + 2 * MAX_RADIUS] = {0}, total[BLOCK] = {0}, any = 0;
+        for (int y = top; y <= bottom; y++) {
+            const float *values = w->uncertainty + (Py_ssize_t)y * w->stride + MAX_RADIUS + block * BLOCK - radius;
+            for (int i = 0; i < BLOCK + 2 * radius; i++)
+                column[i] += values[i];
+        }
+        for (int d = 0; d <= 2 * radius; d++)
+            for (int i = 0; i < BLOCK; i++)
+                total[i] += column[i + d];
+        const float *part = w->window_part + MAX_RADIUS + block * BLOCK;
+        for (int i = 0; i < BLOCK; i++) {
+            float value = total[i] * part[i] * per_row - threshold;
+            value = value > 0 ? value : 0;
+            total[i] = value < 1 ? value : 1;
+        }
+        for (int i = 0; i < BLOCK; i++)
+            any += total[i];
+        memcpy(share + block * BLOCK, total, sizeof total);
+        w->fitted[row * w->blocks + block] = any > 0;
+        for (int i = 0; any > 0 && i < BLOCK; i++)
+            kind[block * BLOCK + i] |= total[i] > 0 ? FITTED : 0;
+    }
+}
+
+static inline uint64_t eight(const uint8_t *at)
+{
+    uint64_t value;
+    memcpy(&value, at, sizeof value);
+    return value;
+}
+
+/* What is blended, or fitted, or beside such a node, is wanted; and so are the fits that are averaged there, and
+ * what those are learnt from. */
+static void mark(const Task *t, const Work *w)
+{
+    const int reach = t->smoothing + 1 < BLOCK ? t->smoothing + 1 : BLOCK;
+    const size_t flags = (size_t)t->half_rows * (size_t)w->blocks;
+    memset(w->needed, 0, flags);
+    memset(w->learnt, 0, flags);
+    for (int row = 0; row < t->half_rows; row++) {
+        const uint8_t *kind = w->kind + (Py_ssize_t)row * w->stride + MAX_RADIUS;
+        const uint8_t *below = row + 1 < t->half_rows ? kind + w->stride : kind;
+        int top = row - reach < 0 ? 0 : row - reach;
+        int bottom = row + 1 + reach < t->half_rows ? row + 1 + reach : t->half_rows - 1;
+        for (int block = 0; block < w->blocks; block++) {
+            const uint8_t *at = kind + block * BLOCK, *under = below + block * BLOCK;
+            uint64_t any = eight(at) | eight(at - reach) | eight(at + reach);
+            any |= eight(under) | eight(under - reach) | eight(under + reach);
+            any |= any >> 32;
+            any |= any >> 16;
+            any = (any | any >> 8) & 255;
+            if (any == SOME || any == NOT_ALL) /* all person, or all room */
+                continue;
+            for (int y = top; y <= bottom; y++)
+                w->needed[y * w->blocks + block] = 1;
+        }
+    }
+    for (int row = 0; row < t->half_rows; row++) {
+        int top = row - t->radius < 0 ? 0 : row - t->radius;
+        int bottom = row + t->radius < t->half_rows ? row + t->radius : t->half_rows - 1;
+        for (int block = 0; block < w->blocks; block++) {
+            if (!w->needed[row * w->blocks + block])
+                continue;
+            int first = block > 0 ? block - 1 : 0, last = block + 1 < w->blocks ? block + 1 : block;
+            for (int y = top; y <= bottom; y++)
+                for (int b = first; b <= last; b++)
+                    w->learnt[y * w->blocks + b] = 1;
+        }
+    }
+}
+
+/* The moments of one row. Colours are centred, so that variances do not drown in rounding. */
+static void learn_row(const Task *t, const Work *w, const Plane *colours, int row)
 {
     const float floor = t->weight_floor, chroma = t->chroma_scale / 255.0f;
-    for (int block = w->first_block; block < w->last_block; block++) {
-        int start = block * BLOCK, count = t->cols - start < BLOCK ? t->cols - start : BLOCK;
-        float p[BLOCK] = {0}, term[MOMENTS][BLOCK];
-        uint8_t py[BLOCK] = {0}, pu[BLOCK] = {0}, pv[BLOCK] = {0};
-        memcpy(p, mask + start, sizeof(float) * (size_t)count);
-        memcpy(py, y + start, (size_t)count);
-        memcpy(pu, u + start, (size_t)count);
-        memcpy(pv, v + start, (size_t)count);
+    const float *mask = w->mask + (Py_ssize_t)row * 2 * w->wide;
+    Moments *moments = w->moments + row % (2 * t->radius + 1) * w->blocks;
+    for (int block = 0; block < w->blocks; block++) {
+        if (!w->learnt[row * w->blocks + block])
+            continue;
+        int start = block * WIDE, count = t->cols - start < WIDE ? t->cols - start : WIDE;
+        uint8_t code[3][WIDE] = {{0}};
+        float guide[3][BLOCK];
+        for (int k = 0; k < 3; k++) {
+            const uint8_t *from = ROW(&colours[k], 2 * row) + start;
+            if (count == WIDE)
+                memcpy(code[k], from, WIDE);
+            else
+                memcpy(code[k], from, (size_t)count);
+            const float scale = k ? chroma : 1 / 255.0f;
+            for (int i = 0; i < BLOCK; i++)
+                guide[k][i] = (float)(code[k][2 * i] - 128) * scale;
+        }
+        const float *restrict p = mask + start, *restrict inside = w->inside + MAX_RADIUS + block * BLOCK;
+        float(*restrict term)[BLOCK] = moments[block];
         for (int i = 0; i < BLOCK; i++) {
-            float m = p[i], certainty = fabsf(2 * m - 1);
-            float weight = i < count ? sign * (certainty + floor) : 0;
-            float a = (float)(py[i] - 128) * (1 / 255.0f), b = (float)(pu[i] - 128) * chroma;
-            float c = (float)(pv[i] - 128) * chroma;
+            float m = p[2 * i], weight = (fabsf(2 * m - 1) + floor) * inside[i];
+            float a = guide[0][i], b = guide[1][i], c = guide[2][i];
             float wa = weight * a, wb = weight * b, wc = weight * c;
             term[WEIGHT][i] = weight;
             term[MASK][i] = weight * m;
@@ -76,365 +229,350 @@ static void slide(const Task *t, const Work *w, const float *restrict mask, cons
             term[MU][i] = wb * m;
             term[MV][i] = wc * m;
         }
-        for (int k = 0; k < MOMENTS; k++) {
-            float *sums = w->sums + k * w->stride + MAX_RADIUS + start;
-            for (int i = 0; i < BLOCK; i++)
-                sums[i] += term[k][i];
-        }
     }
-}
-
-static inline float clamp(float value, float limit)
-{
-    value = value < limit ? value : limit;
-    return value > -limit ? value : -limit;
 }
 
 /* Solves (covariance + epsilon) gain = covariance with the mask, by Cramer's rule, for a block of nodes. */
-static void solve(const Task *t, const float sum[MOMENTS][BLOCK], float *fits, Py_ssize_t plane)
+static void solve(const Task *t, const Moments sum, float *fits, int stride)
 {
     float fit[FITS][BLOCK];
+    const float epsilon = t->epsilon, steepest = t->steepest;
+    /* The smallest that a determinant can be is epsilon cubed; rounding may say less. */
+    const float smallest = epsilon * epsilon * epsilon;
     for (int i = 0; i < BLOCK; i++) {
-        float scale = 1 / (sum[WEIGHT][i] > 1e-6f ? sum[WEIGHT][i] : 1e-6f);
+        float scale = 1 / most(sum[WEIGHT][i], 1e-6f);
         float m = sum[MASK][i] * scale, a = sum[IY][i] * scale, b = sum[IU][i] * scale, c = sum[IV][i] * scale;
-        float yy = sum[YY][i] * scale - a * a + t->epsilon, yu = sum[YU][i] * scale - a * b;
-        float yv = sum[YV][i] * scale - a * c, uu = sum[UU][i] * scale - b * b + t->epsilon;
-        float uv = sum[UV][i] * scale - b * c, vv = sum[VV][i] * scale - c * c + t->epsilon;
+        float yy = sum[YY][i] * scale - a * a + epsilon, yu = sum[YU][i] * scale - a * b;
+        float yv = sum[YV][i] * scale - a * c, uu = sum[UU][i] * scale - b * b + epsilon;
+        float uv = sum[UV][i] * scale - b * c, vv = sum[VV][i] * scale - c * c + epsilon;
         float my = sum[MY][i] * scale - m * a, mu = sum[MU][i] * scale - m * b, mv = sum[MV][i] * scale - m * c;
         float c00 = uu * vv - uv * uv, c01 = uv * yv - yu * vv, c02 = yu * uv - uu * yv;
         float c11 = yy * vv - yv * yv, c12 = yu * yv - yy * uv, c22 = yy * uu - yu * yu;
-        float determinant = yy * c00 + yu * c01 + yv * c02;
-        /* The smallest it can be is epsilon cubed; rounding may say less. */
-        float smallest = t->epsilon * t->epsilon * t->epsilon;
-        float inverse = 1 / (determinant > smallest ? determinant : smallest);
-        float gy = (c00 * my + c01 * mu + c02 * mv) * inverse;
-        float gu = (c01 * my + c11 * mu + c12 * mv) * inverse;
-        float gv = (c02 * my + c12 * mu + c22 * mv) * inverse;
-        gy = clamp(gy, t->steepest);
-        gu = clamp(gu, t->steepest);
-        gv = clamp(gv, t->steepest);
-        fit[0][i] = gy;
-        fit[1][i] = gu;
-        fit[2][i] = gv;
-        fit[3][i] = m - gy * a - gu * b - gv * c;
+        float inverse = 1 / most(yy * c00 + yu * c01 + yv * c02, smallest);
+        float gy = clamp((c00 * my + c01 * mu + c02 * mv) * inverse, steepest);
+        float gu = clamp((c01 * my + c11 * mu + c12 * mv) * inverse, steepest);
+        float gv = clamp((c02 * my + c12 * mu + c22 * mv) * inverse, steepest);
+        fit[GAIN_Y][i] = gy;
+        fit[GAIN_U][i] = gu;
+        fit[GAIN_V][i] = gv;
+        fit[INTERCEPT][i] = m - gy * a - gu * b - gv * c;
     }
     for (int k = 0; k < FITS; k++)
-        memcpy(fits + k * plane, fit[k], sizeof fit[k]);
+        memcpy(fits + k * stride, fit[k], sizeof fit[k]);
 }
 
 /* What the person's colour is where the picture shows half person, half room: blur fusion's F + (F - B) / 2, with
- * F and B the mean colours of person and room in the window (edge_seg/matte.py cites it). */
-static void foreground(const float sum[MOMENTS][BLOCK], int centred, int product, float scale, uint8_t *colour, int count)
+ * F and B the mean colours of person and room in the window (edge_seg/matte.py cites it). For four nodes alike. */
+static void foreground(const Task *t, const Moments sum, const Result *r, int row, int block)
 {
-    for (int i = 0; i < count; i++) {
+    int start = block * WIDE, count = t->cols - start < WIDE ? t->cols - start : WIDE;
+    float person_part[BLOCK], room_part[BLOCK];
+    for (int i = 0; i < BLOCK; i++) {
         /* A little of everything in both means: they stay defined where there is no person, or no room. */
-        float share = sum[WEIGHT][i] * 0.02f + 1e-6f, all = sum[centred][i], person = sum[product][i];
-        float front = (person + 0.02f * all) / (sum[MASK][i] + share);
-        float back = (1.02f * all - person) / (sum[WEIGHT][i] - sum[MASK][i] + share);
-        float value = (front + 0.5f * (front - back)) * scale + 128.5f;
-        colour[i] = (uint8_t)(int)(value < 16 ? 16 : value > 240 ? 240 : value);
+        float little = sum[WEIGHT][i] * 0.02f + 1e-6f;
+        person_part[i] = 1 / (sum[MASK][i] + little);
+        room_part[i] = 1 / (sum[WEIGHT][i] - sum[MASK][i] + little);
+    }
+    for (int k = 0; k < 3; k++) {
+        const float scale = k ? 255 / t->chroma_scale : 255;
+        int value[BLOCK];
+        uint8_t code[WIDE];
+        for (int i = 0; i < BLOCK; i++) {
+            float all = sum[IY + k][i], person = sum[MY + k][i];
+            float front = (person + 0.02f * all) * person_part[i], back = (1.02f * all - person) * room_part[i];
+            float colour = (front + 0.5f * (front - back)) * scale + 128.5f;
+            value[i] = (int)most(least(colour, 240), 16);
+        }
+        for (int i = 0; i < BLOCK; i++)
+            code[2 * i] = code[2 * i + 1] = (uint8_t)value[i];
+        uint8_t *colour = r->colour[k] + (Py_ssize_t)2 * row * t->cols + start;
+        memcpy(colour, code, (size_t)count);
+        if (2 * row + 1 < t->rows)
+            memcpy(colour + t->cols, code, (size_t)count);
     }
 }
 
+/* The fits of one row, from the sums over the window. */
 static inline void fit_row(const Task *t, const Work *w, int row, const Result *r, const int radius)
 {
-    const int twice = t->step == 2 && row + 1 < t->rows;
-    Py_ssize_t plane = (Py_ssize_t)w->kept * w->stride;
-    float sum[MOMENTS][BLOCK];
+    const int kept = 2 * radius + 1;
+    const uint8_t *needed = w->needed + (Py_ssize_t)row * w->blocks;
+    float *fits = w->fits + row % (2 * t->smoothing + 1) * FITS * w->stride;
+    const Moments *rows[2 * MAX_RADIUS + 1];
+    for (int y = 0; y < kept; y++) {
+        int at = row - radius + y;
+        rows[y] = w->moments + (at < 0 || at >= t->half_rows ? kept : at % kept) * w->blocks;
+    }
+    memset(fits, 0, sizeof(float) * FITS * (size_t)w->stride);
     for (int block = 0; block < w->blocks; block++) {
-        if (!w->needed[row * w->blocks + block])
+        if (!(needed[block] || (block > 0 && needed[block - 1]) || (block + 1 < w->blocks && needed[block + 1])))
             continue;
-        int start = block * BLOCK, count = t->cols - start < BLOCK ? t->cols - start : BLOCK;
         for (int k = 0; k < MOMENTS; k++) {
-            const float *column = w->sums + k * w->stride + MAX_RADIUS + start;
+            float total[BLOCK] = {0};
+            for (int y = 0; y < kept; y++)
+                for (int i = 0; i < BLOCK; i++)
+                    total[i] += rows[y][block][k][i];
+            memcpy(w->sums + k * w->stride + MAX_RADIUS + block * BLOCK, total, sizeof total);
+        }
+    }
+    for (int block = 0; block < w->blocks; block++) {
+        if (!needed[block])
+            continue;
+        Moments sum;
+        for (int k = 0; k < MOMENTS; k++) {
+            const float *column = w->sums + k * w->stride + MAX_RADIUS + block * BLOCK;
             float total[BLOCK] = {0};
             for (int d = -radius; d <= radius; d++)
                 for (int i = 0; i < BLOCK; i++)
                     total[i] += column[i + d];
             memcpy(sum[k], total, sizeof total);
         }
-        const float(*sums)[BLOCK] = (const float(*)[BLOCK])sum;
-        float *fits = w->fits + row % w->kept * w->stride + MAX_RADIUS + start;
-        solve(t, sums, fits, plane);
-        for (int k = 0; k < FITS; k++) /* beyond the grid */
-            memset(fits + k * plane + count, 0, sizeof(float) * (size_t)(BLOCK - count));
-        for (int k = 0; k < 3; k++) {
-            uint8_t *colour = r->colour[k] + (Py_ssize_t)row * t->cols + start;
-            foreground(sums, IY + k, MY + k, k ? 255 / t->chroma_scale : 255, colour, count);
-            if (twice)
-                memcpy(colour + t->cols, colour, (size_t)count);
-        }
+        solve(t, sum, fits + MAX_RADIUS + block * BLOCK, w->stride);
+        foreground(t, sum, r, row, block);
     }
+    for (int k = 0; k < FITS; k++) /* averaging counts what is in the grid only */
+        for (int x = MAX_RADIUS + t->half_cols; x < MAX_RADIUS + w->blocks * BLOCK; x++)
+            fits[k * w->stride + x] = 0;
 }
 
-/* How far the fit replaces the mask: from the mean uncertainty 4 p (1 - p) in the window. */
-static void share_row(const Task *t, const Work *w, int row)
+/* Averages the fits of neighbours, sharpens the result about one half, and weighs it with the share:
+ * alpha = gain . colour + intercept + (1 - share) * mask. */
+static inline void smooth_row(const Task *t, const Work *w, int row, const int reach)
 {
-    float *share = w->share + (Py_ssize_t)row * w->stride + MAX_RADIUS;
-    int top = row - t->radius < 0 ? 0 : row - t->radius;
-    int bottom = row + t->radius >= t->rows ? t->rows - 1 : row + t->radius;
-    float slope = 1 / (t->high - t->low), threshold = t->low * slope;
-    float per_row = slope / (float)(bottom - top + 1);
-    for (int block = 0; block < w->blocks; block++) {
-        float total[BLOCK] = {0};
-        for (int d = -t->radius; d <= t->radius; d++)
-            for (int i = 0; i < BLOCK; i++)
-                total[i] += w->row_sum[MAX_RADIUS + block * BLOCK + i + d];
-        const float *part = w->window_part + MAX_RADIUS + block * BLOCK;
-        for (int i = 0; i < BLOCK; i++) {
-            float value = total[i] * part[i] * per_row - threshold;
-            value = value < 0 ? 0 : value;
-            share[block * BLOCK + i] = value > 1 ? 1 : value;
-        }
-    }
-}
-
-static void add_uncertainty(const Task *t, const Work *w, const float *mask, float sign)
-{
-    float *restrict sum = w->row_sum + MAX_RADIUS;
-    for (int x = 0; x < t->cols; x++)
-        sum[x] += sign * 4 * mask[x] * (1 - mask[x]);
-}
-
-enum { SOME = 1, NOT_ALL = 2, FITTED = 4 }; /* of the person; together, nothing is sure */
-
-/* What is blended, or fitted, or beside such a node, is wanted; and so are the fits that are averaged there. */
-static void mark_needed(const Task *t, Work *w)
-{
-    const int reach = t->smoothing > 2 ? t->smoothing : 2;
-    memset(w->needed, 0, (size_t)t->rows * (size_t)w->blocks);
-    w->first_block = w->blocks;
-    w->first_row = t->rows;
-    w->last_block = w->last_row = 0;
-    for (int row = 0; row < t->rows; row++) {
-        const float *share = w->share + (Py_ssize_t)row * w->stride + MAX_RADIUS;
-        const float *mask = w->mask + (Py_ssize_t)row * t->cols;
-        uint8_t *kind = w->kind + (Py_ssize_t)row * w->stride + MAX_RADIUS;
-        for (int x = 0; x < t->cols; x++)
-            kind[x] = (uint8_t)((mask[x] > 0) * SOME | (mask[x] < 1) * NOT_ALL | (share[x] > 0) * FITTED);
-    }
-    for (int row = 0; row < t->rows; row++) {
-        const uint8_t *kind = w->kind + (Py_ssize_t)row * w->stride + MAX_RADIUS;
-        const uint8_t *below = row + 1 < t->rows ? kind + w->stride : kind;
-        int top = row - reach < 0 ? 0 : row - reach, bottom = row + 1 + reach < t->rows ? row + 1 + reach : t->rows - 1;
-        for (int block = 0; block < w->blocks; block++) {
-            uint8_t any = 0;
-            for (int x = block * BLOCK - reach; x < (block + 1) * BLOCK + reach; x++)
-                any |= kind[x] | below[x];
-            if (any == SOME || any == NOT_ALL) /* all person, or all room */
-                continue;
-            for (int y = top; y <= bottom; y++)
-                w->needed[y * w->blocks + block] = 1;
-            w->first_block = block < w->first_block ? block : w->first_block;
-            w->last_block = block + 1 > w->last_block ? block + 1 : w->last_block;
-            w->first_row = top < w->first_row ? top : w->first_row;
-            w->last_row = bottom + 1; /* never less than before */
-        }
-    }
-    /* Windows reach into the blocks beside. */
-    const int beside = (t->radius + BLOCK - 1) / BLOCK;
-    w->first_block = w->first_block > beside ? w->first_block - beside : 0;
-    w->last_block = w->last_block + beside < w->blocks ? w->last_block + beside : w->blocks;
-}
-
-static inline void finish_row(const Task *t, const Work *w, int row, const Result *r, const int s)
-{
-    const float *mask = w->mask + (Py_ssize_t)row * t->cols;
-    Py_ssize_t plane = (Py_ssize_t)w->kept * w->stride, at = (Py_ssize_t)row * t->cols;
-    int top = row - s < 0 ? 0 : row - s, bottom = row + s >= t->rows ? t->rows - 1 : row + s;
-    top += top % t->step;
-    const float per_row = 1 / (float)((bottom - top) / t->step + 1);
+    const int kept = 2 * reach + 1;
+    int top = row - reach < 0 ? 0 : row - reach, bottom = row + reach >= t->half_rows ? t->half_rows - 1 : row + reach;
+    const float per_row = 1 / (float)(bottom - top + 1), sharpness = t->sharpness;
+    float *fields = w->fields + row % 2 * FIELDS * w->stride + MAX_RADIUS;
     const float *share = w->share + (Py_ssize_t)row * w->stride + MAX_RADIUS;
     for (int block = 0; block < w->blocks; block++) {
-        int start = block * BLOCK, count = t->cols - start < BLOCK ? t->cols - start : BLOCK;
-        float most = 0;
-        for (int i = 0; i < BLOCK; i++)
-            most = share[start + i] > most ? share[start + i] : most;
-        if (most == 0) {
-            for (int k = 0; k < 3; k++)
-                memset(r->gain[k] + at + start, 0, sizeof(float) * (size_t)count);
-            memcpy(r->offset + at + start, mask + start, sizeof(float) * (size_t)count);
+        float *to = fields + block * BLOCK;
+        if (!w->fitted[row * w->blocks + block]) {
+            for (int k = 0; k < FIELDS; k++)
+                memset(to + k * w->stride, 0, sizeof(float) * BLOCK);
             continue;
         }
-        float mean[FITS][BLOCK];
+        float part[BLOCK], steep[BLOCK];
+        for (int i = 0; i < BLOCK; i++) {
+            part[i] = share[block * BLOCK + i];
+            steep[i] = w->smooth_part[MAX_RADIUS + block * BLOCK + i] * per_row * part[i] * sharpness;
+        }
         for (int k = 0; k < FITS; k++) {
             float column[BLOCK + 2 * MAX_RADIUS] = {0}, total[BLOCK] = {0};
-            for (int y = top; y <= bottom; y += t->step) {
-                const float *fits = w->fits + k * plane + y % w->kept * w->stride + MAX_RADIUS + start - s;
-                for (int i = 0; i < BLOCK + 2 * s; i++)
+            for (int y = top; y <= bottom; y++) {
+                const float *fits = w->fits + (y % kept * FITS + k) * w->stride + MAX_RADIUS + block * BLOCK - reach;
+                for (int i = 0; i < BLOCK + 2 * reach; i++)
                     column[i] += fits[i];
             }
-            for (int d = 0; d <= 2 * s; d++)
+            for (int d = 0; d <= 2 * reach; d++)
                 for (int i = 0; i < BLOCK; i++)
                     total[i] += column[i + d];
-            const float *part = w->smooth_part + MAX_RADIUS + start;
+            const float scale = k == GAIN_U || k == GAIN_V ? t->chroma_scale : 1;
+            const float middle = k == INTERCEPT ? 0.5f - 0.5f * sharpness : 0;
             for (int i = 0; i < BLOCK; i++)
-                mean[k][i] = total[i] * part[i] * per_row;
+                total[i] = total[i] * steep[i] * scale + middle * part[i];
+            memcpy(to + k * w->stride, total, sizeof total);
         }
-        float old[BLOCK] = {0};
-        memcpy(old, mask + start, sizeof(float) * (size_t)count);
-        for (int i = 0; i < BLOCK; i++) {
-            float part = share[start + i], steep = part * t->sharpness;
-            mean[0][i] *= steep;
-            mean[1][i] *= steep * t->chroma_scale;
-            mean[2][i] *= steep * t->chroma_scale;
-            /* Sharpened about one half, and mixed with the mask. */
-            mean[3][i] = part * ((mean[3][i] - 0.5f) * t->sharpness + 0.5f) + (1 - part) * old[i];
-        }
-        for (int k = 0; k < FITS; k++)
-            memcpy((k < 3 ? r->gain[k] : r->offset) + at + start, mean[k], sizeof(float) * (size_t)count);
+        memcpy(to + SHARE * w->stride, part, sizeof part);
     }
+    for (int k = 0; k < FIELDS; k++) /* the last node stands for what is beyond it */
+        fields[k * w->stride + t->half_cols] = fields[k * w->stride + t->half_cols - 1];
 }
 
-/* The loops of the default are unrolled. */
-static void finish(const Task *t, const Work *w, int row, const Result *r)
+/* From the half grid to one row of the full one, odd rows and columns between two nodes; and what alpha is at the
+ * nodes then, into the mask. */
+static void expand_row(const Task *t, const Work *w, const Plane *colours, const Result *r, int row)
 {
-    if (t->smoothing == 2)
-        finish_row(t, w, row, r, 2);
-    else
-        finish_row(t, w, row, r, t->smoothing);
-}
-
-#define ROW(plane, row) ((plane)->data + (Py_ssize_t)(row) * (plane)->stride)
-
-static void one_pass(const Task *t, Work *w, const Plane *colours, const Result *r)
-{
-    const int n = t->radius;
-    memset(w->sums, 0, sizeof(float) * MOMENTS * (size_t)w->stride);
-    memset(w->row_sum, 0, sizeof(float) * (size_t)w->stride);
-    for (int row = -n; row < t->rows; row++) {
-        if (row + n < t->rows)
-            add_uncertainty(t, w, w->mask + (Py_ssize_t)(row + n) * t->cols, 1);
-        if (row - n > 0)
-            add_uncertainty(t, w, w->mask + (Py_ssize_t)(row - n - 1) * t->cols, -1);
-        if (row >= 0)
-            share_row(t, w, row);
-    }
-    mark_needed(t, w);
-    for (int row = w->first_row - 2 * n; row < w->last_row + t->smoothing; row++) {
-        int entering = row + n, leaving = row - n - 1, averaged = row - t->smoothing;
-        if (row < w->last_row) {
-            if (entering >= 0 && entering < t->rows && entering >= w->first_row - n && entering % t->step == 0)
-                slide(t, w, w->mask + (Py_ssize_t)entering * t->cols, ROW(&colours[0], entering),
-                      ROW(&colours[1], entering), ROW(&colours[2], entering), 1);
-            if (leaving >= 0 && leaving >= w->first_row - n && leaving % t->step == 0)
-                slide(t, w, w->mask + (Py_ssize_t)leaving * t->cols, ROW(&colours[0], leaving),
-                      ROW(&colours[1], leaving), ROW(&colours[2], leaving), -1);
-            if (row >= w->first_row && row % t->step == 0) {
-                if (n == 4) /* the default: its loops are unrolled */
-                    fit_row(t, w, row, r, 4);
-                else
-                    fit_row(t, w, row, r, n);
+    const int upper = row / 2, lower = row % 2 && upper + 1 < t->half_rows ? upper + 1 : upper;
+    const float *from[2] = {w->fields + upper % 2 * FIELDS * w->stride + MAX_RADIUS,
+                            w->fields + lower % 2 * FIELDS * w->stride + MAX_RADIUS};
+    for (int block = 0; block < w->blocks; block++) {
+        const uint8_t *near[2] = {w->fitted + upper * w->blocks, w->fitted + lower * w->blocks};
+        int next = block + 1 < w->blocks ? block + 1 : block;
+        if (!(near[0][block] | near[1][block] | near[0][next] | near[1][next]))
+            continue;
+        int start = block * WIDE, count = t->cols - start < WIDE ? t->cols - start : WIDE;
+        Py_ssize_t at = (Py_ssize_t)row * t->cols + start;
+        float field[FIELDS][WIDE], alpha[WIDE];
+        for (int k = 0; k < FIELDS; k++) {
+            const float *a = from[0] + k * w->stride + block * BLOCK, *b = from[1] + k * w->stride + block * BLOCK;
+            float here[BLOCK], beside[BLOCK];
+            for (int i = 0; i < BLOCK; i++) {
+                here[i] = 0.5f * (a[i] + b[i]);
+                beside[i] = 0.25f * (a[i] + b[i] + a[i + 1] + b[i + 1]);
+            }
+            for (int i = 0; i < BLOCK; i++) {
+                field[k][2 * i] = here[i];
+                field[k][2 * i + 1] = beside[i];
             }
         }
-        if (averaged >= w->first_row && averaged < w->last_row)
-            finish(t, w, averaged, r);
+        uint8_t code[3][WIDE] = {{0}};
+        for (int k = 0; k < 3; k++)
+            memcpy(code[k], ROW(&colours[k], row) + start, (size_t)count);
+        float *mask = w->mask + (Py_ssize_t)row * w->wide + start;
+        memcpy(alpha, mask, sizeof alpha);
+        for (int i = 0; i < WIDE; i++) {
+            float offset = field[INTERCEPT][i] + (1 - field[SHARE][i]) * alpha[i];
+            float fit = field[GAIN_Y][i] * (float)(code[0][i] - 128) + field[GAIN_U][i] * (float)(code[1][i] - 128) +
+                        field[GAIN_V][i] * (float)(code[2][i] - 128);
+            field[INTERCEPT][i] = offset;
+            alpha[i] = most(least(offset + fit * (1 / 255.0f), 1), 0);
+        }
+        memcpy(mask, alpha, sizeof alpha);
+        for (int k = 0; k < FITS; k++)
+            memcpy((k < 3 ? r->gain[k] : r->offset) + at, field[k], sizeof(float) * (size_t)count);
     }
-    for (int row = 0; row < t->rows; row++)
-        if (row < w->first_row || row >= w->last_row)
-            finish(t, w, row, r);
 }
 
-/* The mask that a pass has made, for the next one. */
-static void evaluate(const Task *t, const Work *w, const Plane *colours, const Result *r)
+static void one_pass(const Task *t, const Work *w, const Plane *colours, const Result *r)
 {
-    for (int row = 0; row < t->rows; row++) {
-        const uint8_t *y = ROW(&colours[0], row), *u = ROW(&colours[1], row), *v = ROW(&colours[2], row);
-        Py_ssize_t at = (Py_ssize_t)row * t->cols;
-        for (int x = 0; x < t->cols; x++) {
-            float a = r->offset[at + x] + (r->gain[0][at + x] * (float)(y[x] - 128) +
-                                           r->gain[1][at + x] * (float)(u[x] - 128) +
-                                           r->gain[2][at + x] * (float)(v[x] - 128)) * (1 / 255.0f);
-            w->mask[at + x] = a < 0 ? 0 : a > 1 ? 1 : a;
+    for (int k = 0; k < 3; k++)
+        memset(r->gain[k], 0, sizeof(float) * (size_t)t->rows * (size_t)t->cols);
+    for (int row = 0; row < t->rows; row++)
+        memcpy(r->offset + (Py_ssize_t)row * t->cols, w->mask + (Py_ssize_t)row * w->wide, sizeof(float) * (size_t)t->cols);
+    for (int row = 0; row < t->half_rows; row++)
+        survey(t, w, row);
+    for (int row = 0; row < t->half_rows; row++) {
+        if (t->radius == 2) /* the default: its loops are unrolled */
+            share_row(t, w, row, 2);
+        else
+            share_row(t, w, row, t->radius);
+    }
+    mark(t, w);
+    for (int row = 0; row < t->radius && row < t->half_rows; row++)
+        learn_row(t, w, colours, row);
+    /* A row of fits, the row that can be averaged then, and the rows of the full grid that can be filled in then.
+     * The mask is overwritten behind what is still learnt from. */
+    for (int row = 0; row <= t->half_rows + t->smoothing; row++) {
+        int averaged = row - t->smoothing, filled = averaged - 1;
+        if (row + t->radius < t->half_rows)
+            learn_row(t, w, colours, row + t->radius);
+        if (row < t->half_rows) {
+            if (t->radius == 2)
+                fit_row(t, w, row, r, 2);
+            else
+                fit_row(t, w, row, r, t->radius);
         }
+        if (averaged >= 0 && averaged < t->half_rows) {
+            if (t->smoothing == 1)
+                smooth_row(t, w, averaged, 1);
+            else
+                smooth_row(t, w, averaged, t->smoothing);
+        }
+        for (int fine = 2 * filled; filled >= 0 && fine <= 2 * filled + 1; fine++)
+            if (fine < t->rows)
+                expand_row(t, w, colours, r, fine);
     }
 }
 
 /* Nodes around which the fit says next to nothing, or next to everything, everywhere: they say just that, and need
- * not be blended. `alpha` is the fit at the nodes, as `evaluate` leaves it in the work's mask. */
+ * not be blended. */
 static void settle(const Task *t, const Work *w, const Result *r)
 {
     const float none = t->negligible, all = 1 - t->negligible;
-    for (int row = w->first_row; row < w->last_row; row++) {
-        Py_ssize_t at = (Py_ssize_t)row * t->cols;
-        const float *here = w->mask + at;
-        const float *above = row > 0 ? here - t->cols : here, *below = row + 1 < t->rows ? here + t->cols : here;
+    for (int row = 0; row < t->rows; row++) {
+        const float *here = w->mask + (Py_ssize_t)row * w->wide;
+        const float *above = row > 0 ? here - w->wide : here, *below = row + 1 < t->rows ? here + w->wide : here;
         for (int block = 0; block < w->blocks; block++) {
-            if (!w->needed[row * w->blocks + block])
+            if (!w->needed[row / 2 * w->blocks + block])
                 continue;
-            int start = block * BLOCK, count = t->cols - start < BLOCK ? t->cols - start : BLOCK;
-            float low[BLOCK + 2], high[BLOCK + 2];
-            int left = start > 0, right = start + count < t->cols;
-            for (int i = -left; i < count + right; i++) {
-                float a = above[start + i], b = here[start + i], c = below[start + i];
-                float least = a < b ? a : b, most = a > b ? a : b;
-                low[i + 1] = least < c ? least : c;
-                high[i + 1] = most > c ? most : c;
+            int start = block * WIDE, count = t->cols - start < WIDE ? t->cols - start : WIDE;
+            float low[WIDE + 2], high[WIDE + 2], lowest[WIDE], highest[WIDE];
+            int settled = 0;
+            for (int i = 0; i < WIDE; i++) {
+                low[i + 1] = least(least(above[start + i], below[start + i]), here[start + i]);
+                high[i + 1] = most(most(above[start + i], below[start + i]), here[start + i]);
             }
-            if (!left)
-                low[0] = low[1], high[0] = high[1];
-            if (!right)
-                low[count + 1] = low[count], high[count + 1] = high[count];
-            for (int i = 0; i < count; i++) {
-                float least = low[i] < low[i + 1] ? low[i] : low[i + 1], most = high[i] > high[i + 1] ? high[i] : high[i + 1];
-                least = least < low[i + 2] ? least : low[i + 2];
-                most = most > high[i + 2] ? most : high[i + 2];
-                if (most >= none && least <= all)
-                    continue;
-                r->offset[at + start + i] = most < none ? 0.0f : 1.0f;
-                for (int k = 0; k < 3; k++)
-                    r->gain[k][at + start + i] = 0;
+            for (int side = 0; side < 2; side++) {
+                int x = side ? start + count : start - 1, to = side ? count + 1 : 0;
+                if (x < 0 || x >= t->cols)
+                    x = side ? x - 1 : x + 1;
+                low[to] = least(least(above[x], below[x]), here[x]);
+                high[to] = most(most(above[x], below[x]), here[x]);
+            }
+            for (int i = 0; i < WIDE; i++) {
+                lowest[i] = least(least(low[i], low[i + 1]), low[i + 2]);
+                highest[i] = most(most(high[i], high[i + 1]), high[i + 2]);
+            }
+            for (int i = 0; i < WIDE; i++)
+                settled |= (highest[i] < none) | (lowest[i] > all);
+            if (!settled)
+                continue;
+            Py_ssize_t at = (Py_ssize_t)row * t->cols + start;
+            float kept[FITS][WIDE] = {{0}}, sure[WIDE], unsure[WIDE];
+            for (int i = 0; i < WIDE; i++) {
+                sure[i] = lowest[i] > all ? 1.0f : 0.0f;
+                unsure[i] = (highest[i] < none) | (lowest[i] > all) ? 0.0f : 1.0f;
+            }
+            for (int k = 0; k < FITS; k++) {
+                float *plane = (k < 3 ? r->gain[k] : r->offset) + at;
+                memcpy(kept[k], plane, sizeof(float) * (size_t)count);
+                for (int i = 0; i < WIDE; i++)
+                    kept[k][i] = k < 3 ? kept[k][i] * unsure[i] : kept[k][i] * unsure[i] + sure[i];
+                memcpy(plane, kept[k], sizeof(float) * (size_t)count);
             }
         }
     }
 }
 
-static void refine(const Task *t, Work *w, const Plane *mask, const Plane *colours, const Result *r)
+static void refine(const Task *t, const Work *w, const Plane *mask, const Plane *colours, const Result *r)
 {
-    float scale = 1 / (1 - 2 * t->level);
-    for (int row = 0; row < t->rows; row++) {
-        const float *p = (const float *)ROW(mask, row);
-        float *to = w->mask + (Py_ssize_t)row * t->cols;
-        for (int x = 0; x < t->cols; x++) {
-            float value = (p[x] - t->level) * scale;
-            to[x] = value > 0 ? (value < 1 ? value : 1) : 0; /* NaN becomes 0 */
-        }
-    }
+    stretch(t, w, mask);
     for (int pass = 0; pass < t->passes; pass++) {
-        if (pass > 0)
-            evaluate(t, w, colours, r);
+        if (pass > 0 && t->rows % 2)
+            memcpy(w->mask + (Py_ssize_t)t->rows * w->wide, w->mask + (Py_ssize_t)(t->rows - 1) * w->wide,
+                   sizeof(float) * (size_t)w->wide);
+        for (int row = 0; pass > 0 && t->cols % 2 && row < 2 * t->half_rows; row++)
+            w->mask[(Py_ssize_t)row * w->wide + t->cols] = w->mask[(Py_ssize_t)row * w->wide + t->cols - 1];
         one_pass(t, w, colours, r);
     }
-    evaluate(t, w, colours, r);
     settle(t, w, r);
+}
+
+static void *carve(char **free_memory, size_t bytes)
+{
+    char *start = *free_memory;
+    *free_memory += (bytes + 15) & ~(size_t)15;
+    return start;
 }
 
 static void *work_create(Work *w, const Task *t)
 {
-    w->blocks = (t->cols + BLOCK - 1) / BLOCK;
+    w->blocks = (t->half_cols + BLOCK - 1) / BLOCK;
     w->stride = w->blocks * BLOCK + 2 * MAX_RADIUS;
-    size_t stride = (size_t)w->stride, rows = (size_t)t->rows;
-    w->kept = 2 * t->smoothing + 2; /* even: where every other row is fitted, it keeps its place */
-    size_t floats = stride * (MOMENTS + 3 + (size_t)w->kept * FITS + rows) + rows * (size_t)t->cols;
-    size_t kinds = rows * stride;
-    float *memory = PyMem_Calloc(1, sizeof(float) * floats + rows * (size_t)w->blocks + kinds);
+    w->wide = w->blocks * WIDE;
+    const size_t rows = (size_t)t->half_rows, stride = (size_t)w->stride, blocks = (size_t)w->blocks;
+    const size_t kept = 2 * (size_t)t->radius + 2, averaged = 2 * (size_t)t->smoothing + 1;
+    const size_t floats = 2 * rows * (size_t)w->wide + 2 * rows * stride +
+                          stride * (MOMENTS + averaged * FITS + 2 * FIELDS + 3);
+    char *memory = PyMem_Malloc(sizeof(float) * floats + sizeof(Moments) * kept * blocks + rows * (stride + 3 * blocks) +
+                                       16 * 16), *cursor = memory;
     if (memory == NULL) {
         PyErr_NoMemory();
         return NULL;
     }
-    w->sums = memory;
-    w->row_sum = w->sums + stride * MOMENTS;
-    w->window_part = w->row_sum + stride;
-    w->smooth_part = w->window_part + stride;
-    w->fits = w->smooth_part + stride;
-    w->share = w->fits + stride * (size_t)w->kept * FITS;
-    w->mask = w->share + stride * rows;
-    w->needed = (uint8_t *)(w->mask + rows * (size_t)t->cols);
-    w->kind = w->needed + rows * (size_t)w->blocks;
-    for (int x = 0; x < t->cols; x++) {
-        const int reach[2] = {t->radius, t->smoothing};
+    w->mask = carve(&cursor, sizeof(float) * 2 * rows * (size_t)w->wide);
+    w->share = carve(&cursor, sizeof(float) * rows * stride);
+    char *zeros = cursor; /* of what is read beyond the grid, or before it is written */
+    w->uncertainty = carve(&cursor, sizeof(float) * rows * stride);
+    w->moments = carve(&cursor, sizeof(Moments) * kept * blocks);
+    w->sums = carve(&cursor, sizeof(float) * MOMENTS * stride);
+    w->fits = carve(&cursor, sizeof(float) * averaged * FITS * stride);
+    w->fields = carve(&cursor, sizeof(float) * 2 * FIELDS * stride);
+    w->inside = carve(&cursor, sizeof(float) * stride);
+    w->window_part = carve(&cursor, sizeof(float) * stride);
+    w->smooth_part = carve(&cursor, sizeof(float) * stride);
+    w->kind = carve(&cursor, rows * stride);
+    w->needed = carve(&cursor, rows * blocks);
+    w->learnt = carve(&cursor, rows * blocks);
+    w->fitted = carve(&cursor, rows * blocks);
+    memset(zeros, 0, (size_t)(cursor - zeros));
+    for (size_t row = 0; t->cols < w->wide && row < 2 * rows; row++)
+        memset(w->mask + row * (size_t)w->wide + t->cols, 0, sizeof(float) * (size_t)(w->wide - t->cols));
+    const int reach[2] = {t->radius, t->smoothing}, last = t->half_cols - 1;
+    for (int x = 0; x <= last; x++) {
+        w->inside[MAX_RADIUS + x] = 1;
         for (int k = 0; k < 2; k++) {
-            int left = x < reach[k] ? 0 : x - reach[k], right = x + reach[k] < t->cols ? x + reach[k] : t->cols - 1;
+            int left = x < reach[k] ? 0 : x - reach[k], right = x + reach[k] < last ? x + reach[k] : last;
             (k ? w->smooth_part : w->window_part)[MAX_RADIUS + x] = 1 / (float)(right - left + 1);
         }
     }
@@ -462,8 +600,8 @@ static PyObject *matte_refine(PyObject *self, PyObject *args)
         if (plane_get(&planes[held], arrays[held], formats[held], held >= GAIN_ARG, names[held]) < 0)
             goto done;
     Py_ssize_t rows = planes[0].rows, cols = planes[0].cols;
-    if (rows < 1 || cols < 1 || rows > MAX_SIDE || cols > MAX_SIDE || t.radius < 1 || t.radius > MAX_RADIUS ||
-        t.smoothing < 0 || t.smoothing > MAX_RADIUS || t.passes < 1 || t.passes > 4 || !(t.epsilon > 0) ||
+    if (rows < 1 || cols < 1 || rows > MAX_SIDE || cols > MAX_SIDE || t.radius < 1 || t.radius > 2 * MAX_RADIUS ||
+        t.smoothing < 0 || t.smoothing > 2 * MAX_RADIUS || t.passes < 1 || t.passes > 4 || !(t.epsilon > 0) ||
         !(t.low < t.high) || !(t.weight_floor > 0) || !(t.chroma_scale > 0) || !(t.steepest > 0) || !(t.negligible < 0.5f) || !(t.level >= 0 && t.level < 0.5f)) {
         PyErr_SetString(PyExc_ValueError, "a parameter or a size is out of its range");
         goto done;
@@ -482,8 +620,11 @@ static PyObject *matte_refine(PyObject *self, PyObject *args)
         }
     }
     t.rows = (int)rows;
-    t.step = t.smoothing > 0 ? 2 : 1;
     t.cols = (int)cols;
+    t.half_rows = (t.rows + 1) / 2;
+    t.half_cols = (t.cols + 1) / 2;
+    t.radius = (t.radius + 1) / 2;
+    t.smoothing = (t.smoothing + 1) / 2;
     Result r = {.offset = (float *)planes[OFFSET_ARG].data};
     for (int k = 0; k < 3; k++) {
         r.gain[k] = (float *)planes[GAIN_ARG].data + k * rows * cols;

@@ -1,9 +1,9 @@
 """From the coarse mask to an alpha that follows the edges of the picture.
 
 Around every node of the mask's grid the mask is regressed on colour: the guided filter (He, Sun, Tang,
-"Guided Image Filtering", TPAMI 2013) with all three planes as guide, computed on the coarse grid and applied
-to the full picture ("Fast Guided Filter", arXiv:1505.00996). Three things are added to it, because the filter
-blurs, leaks and is fooled just where the model is unsure:
+"Guided Image Filtering", TPAMI 2013) with all three planes as guide, computed on every other node of every
+other row and applied to the full picture ("Fast Guided Filter", arXiv:1505.00996). Three things are added to it,
+because the filter blurs, leaks and is fooled just where the model is unsure:
 
 - Nodes weigh in the regression by how certain the model is of them, |2p - 1|. What person and what room look
   like is learnt from where the model knows, and said about where it does not.
@@ -58,9 +58,9 @@ class MatteSettings:
 
     quality: Quality = "balanced"
     radius: Annotated[int, Interval(ge=1, le=16)] = 4
-    """Of the window in which mask and colour are compared, in pixels of the mask."""
+    """Of the window in which mask and colour are compared, in pixels of the mask; rounded up to an even number."""
     smoothing: Annotated[int, Interval(ge=0, le=16)] = 2
-    """Radius over which neighbouring fits are averaged, in pixels of the mask."""
+    """Radius over which neighbouring fits are averaged, in pixels of the mask; rounded likewise."""
     epsilon: Annotated[float, Interval(ge=1e-6, le=1.0)] = 1e-4
     """Variance of the colour (in [0, 1]) that is noise: the fit does not follow what is fainter."""
 
@@ -104,36 +104,49 @@ def refine_reference(
     weight_floor: float, low: float, high: float, sharpness: float, level: float, steepest: float, negligible: float,
 ) -> None:  # fmt: skip
     """What _matte.refine computes, in NumPy and OpenCV, over the whole grid instead of the band only."""
+    rows, cols = mask.shape
+    reach, averaged = (radius + 1) // 2, (smoothing + 1) // 2
 
-    def window_sum(values: F32, reach: int = radius) -> F32:
+    def window_sum(values: F32, reach: int = reach) -> F32:
         size = (2 * reach + 1, 2 * reach + 1)
         summed = cv2.boxFilter(values, -1, size, normalize=False, borderType=cv2.BORDER_CONSTANT)
         return np.asarray(summed, np.float32)
 
+    def full(values: F32) -> F32:
+        """From the half grid to the full one: nodes between two others are their mean."""
+        for size in (rows, cols):
+            between = (values + np.concatenate([values[1:], values[-1:]])) / 2
+            values = np.stack([values, between], axis=1).reshape(-1, values.shape[1])[:size].T
+        return values
+
+    def mean_of_four(values: F32) -> F32:
+        even = np.pad(values, ((0, rows % 2), (0, cols % 2)), mode="edge")
+        mean: F32 = (even[::2, ::2] + even[::2, 1::2] + even[1::2, ::2] + even[1::2, 1::2]) / 4
+        return mean
+
     scales = np.array([1, chroma_scale, chroma_scale], np.float32)
-    guide = [(plane.astype(np.float32) - 128) / 255 * s for plane, s in zip((y, u, v), scales, strict=True)]
-    area = window_sum(np.ones_like(mask))
-    fitted_rows = np.ones_like(mask)  # averaging fills the rows between; they are not learnt from either
-    if smoothing:
-        fitted_rows[1::2] = 0
-    smoothed_area = window_sum(fitted_rows, smoothing)
+    colour = [(plane.astype(np.float32) - 128) / 255 for plane in (y, u, v)]
+    guide = [plane[::2, ::2] * scale for plane, scale in zip(colour, scales, strict=True)]
+    area = window_sum(np.ones_like(guide[0]))
+    smoothed_area = window_sum(np.ones_like(guide[0]), averaged)
     p = np.clip(np.nan_to_num(_drawn_out(mask, level), nan=0.0), 0, 1)
 
     def at_nodes() -> F32:
-        fitted = offset + sum(g * c / s for g, c, s in zip(gain, guide, scales, strict=True))
+        fitted = offset + sum(g * c for g, c in zip(gain, colour, strict=True))
         clipped: F32 = np.clip(fitted, 0, 1).astype(np.float32)
         return clipped
 
     for done in range(passes):
         if done:
             p = at_nodes()
-        weight = (np.abs(2 * p - 1) + np.float32(weight_floor)) * fitted_rows
+        sampled = np.ascontiguousarray(p[::2, ::2])
+        weight = np.abs(2 * sampled - 1) + np.float32(weight_floor)
         total = window_sum(weight)
         sums = [window_sum(weight * c) for c in guide]
-        person, products = window_sum(weight * p), [window_sum(weight * p * c) for c in guide]
+        person, products = window_sum(weight * sampled), [window_sum(weight * sampled * c) for c in guide]
         mean, mean_p = [s / total for s in sums], person / total
-        covariance = np.empty((*p.shape, 3, 3), np.float32)
-        with_mask = np.empty((*p.shape, 3, 1), np.float32)
+        covariance = np.empty((*sampled.shape, 3, 3), np.float32)
+        with_mask = np.empty((*sampled.shape, 3, 1), np.float32)
         for i in range(3):
             with_mask[..., i, 0] = products[i] / total - mean[i] * mean_p
             for j in range(i, 3):
@@ -141,19 +154,18 @@ def refine_reference(
                 covariance[..., i, j] = covariance[..., j, i] = entry + (epsilon if i == j else 0)
         fit = np.clip(np.linalg.solve(covariance, with_mask)[..., 0], -steepest, steepest)
         intercept = mean_p - sum(fit[..., i] * mean[i] for i in range(3))
-        share = np.clip((window_sum(4 * p * (1 - p)) / area - low) / (high - low), 0, 1)
+        share = np.clip((window_sum(mean_of_four(4 * p * (1 - p))) / area - low) / (high - low), 0, 1)
         for i in range(3):
-            smooth = window_sum(fit[..., i] * fitted_rows, smoothing) / smoothed_area
-            gain[i] = smooth * scales[i] * share * sharpness
-            offset_share = total * np.float32(0.02) + np.float32(1e-6)
-            front = (products[i] + 0.02 * sums[i]) / (person + offset_share)
-            back = (1.02 * sums[i] - products[i]) / (total - person + offset_share)
-            colour = (front + 0.5 * (front - back)) * (255 / scales[i]) + 128.5
-            foreground[i] = np.clip(colour, 16, 240).astype(np.uint8)
-            if smoothing:
-                foreground[i, 1::2] = foreground[i, : foreground.shape[1] // 2 * 2 : 2]
-        smooth = window_sum(intercept * fitted_rows, smoothing) / smoothed_area
-        offset[:] = share * ((smooth - 0.5) * sharpness + 0.5) + (1 - share) * p
+            smooth = window_sum(np.ascontiguousarray(fit[..., i]), averaged) / smoothed_area
+            gain[i] = full(smooth * scales[i] * share * sharpness)
+            little = total * np.float32(0.02) + np.float32(1e-6)
+            front = (products[i] + 0.02 * sums[i]) / (person + little)
+            back = (1.02 * sums[i] - products[i]) / (total - person + little)
+            half_way = (front + 0.5 * (front - back)) * (255 / scales[i]) + 128.5
+            code = np.clip(half_way, 16, 240).astype(np.uint8)
+            foreground[i] = code.repeat(2, axis=0).repeat(2, axis=1)[:rows, :cols]
+        smooth = window_sum(intercept, averaged) / smoothed_area
+        offset[:] = full(share * ((smooth - 0.5) * sharpness + 0.5)) + (1 - full(share)) * p
     alpha, around = at_nodes(), np.ones((3, 3), np.uint8)
     none, all_of_it = cv2.dilate(alpha, around) < negligible, cv2.erode(alpha, around) > 1 - negligible
     gain[:, none | all_of_it] = 0
