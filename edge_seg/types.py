@@ -100,7 +100,9 @@ class I420:
         return cls.wrap(np.empty(cls.buffer_size(width, height), np.uint8), width, height, matrix)
 
     @classmethod
-    def filled(cls, width: int, height: int, yuv: tuple[int, int, int], matrix: Matrix = Matrix.BT709) -> I420:
+    def filled(
+        cls, width: int, height: int, yuv: tuple[int, int, int], matrix: Matrix = Matrix.BT709
+    ) -> I420:
         """A picture of one colour, given as limited-range code values."""
         picture = cls.allocate(width, height, matrix)
         for plane, value in zip(picture.planes, yuv, strict=True):

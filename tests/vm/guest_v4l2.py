@@ -90,8 +90,9 @@ def play(source: SourceSettings, unplug: bool) -> None:
             wait(lambda: sink.slates > before, "unplugged: the card is shown after", STALE_MS / 1000 + 5)
             time.sleep(3)
             (DRIVER / "bind").write_text(device)
+            print("nodes:", *sorted(path.name for path in Path("/dev").glob("video*")), flush=True)
             shown = sink.pictures
-            wait(lambda: sink.pictures > shown + 10, "plugged in again: 10 frames after")
+            wait(lambda: sink.pictures > shown + 10, "plugged in again: 10 frames after", 60)
     finally:
         stop.set()
         thread.join(20)
@@ -101,8 +102,11 @@ def play(source: SourceSettings, unplug: bool) -> None:
 def main() -> None:
     cv2.setNumThreads(1)
     logging.basicConfig(level="INFO", stream=sys.stdout, format="%(relativeCreated)7d %(name)s: %(message)s")
+    logging.getLogger("edge_seg.supervisor").setLevel("DEBUG")
     wait(lambda: Path("/dev/video0").exists(), "/dev/video0")
-    said = subprocess.run([sys.executable, "-m", "edge_seg", "probe", "--json"], capture_output=True, check=True)
+    said = subprocess.run(
+        [sys.executable, "-m", "edge_seg", "probe", "--json"], capture_output=True, check=True
+    )
     (camera,) = json.loads(said.stdout)["cameras"]
     print("probe:", camera["name"], camera["driver"], len(camera["formats"]), "formats and sizes", flush=True)
     assert camera["driver"] == "vivid"
