@@ -113,7 +113,8 @@ def measure(folder: Path) -> Table:
                 rows.setdefault((name, model_ms), []).append(metrics.scores(shown, truth))
         print(f"{sequence.name}: done", file=sys.stderr)
     return {
-        key: {figure: getattr(metrics.mean(scores), figure) for figure in FIGURES} for key, scores in rows.items()
+        key: {figure: getattr(metrics.mean(scores), figure) for figure in FIGURES}
+        for key, scores in rows.items()
     }
 
 
@@ -141,7 +142,9 @@ def plot(title: str, lines: dict[str, list[float]]) -> str:
         )
     for x, model_ms in zip(xs, MODEL_MS, strict=True):
         parts.append(f'<text x="{x:.1f}" y="{height - 16}" text-anchor="middle">{model_ms}</text>')
-    parts.append(f'<text x="{(left + width - right) / 2}" y="{height - 2}" text-anchor="middle">model, ms</text>')
+    parts.append(
+        f'<text x="{(left + width - right) / 2}" y="{height - 2}" text-anchor="middle">model, ms</text>'
+    )
     for name, line in lines.items():
         points = " ".join(f"{x:.1f},{y(value):.1f}" for x, value in zip(xs, line, strict=True))
         parts.append(
@@ -152,7 +155,9 @@ def plot(title: str, lines: dict[str, list[float]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", metavar="DIR", type=Path)
     parser.add_argument("--plots", metavar="FOLDER", type=Path, help="write one SVG a figure")
     arguments = parser.parse_args()
