@@ -9,12 +9,14 @@
  * edge_seg/composite.py holds the same arithmetic in NumPy; the tests hold both to be equal, bit for bit.
  */
 #include "_buffers.h"
+#include <math.h>
 
 #define ALPHA_ONE 1027 /* alpha 1.0; a bit more than 1024, so that it still saturates after rounding down */
 #define GAIN_ONE 1031  /* gain 1.0: (GAIN_ONE * (d << 8)) >> 16 == ALPHA_ONE * d / 255 */
 #define LIMIT 16383    /* of both, so that the difference of two fits 16 bits */
 #define COLOUR_ONE 16  /* colours, while they are interpolated */
 #define LANES 8
+#define ALIGN 16       /* columns of luma that are blended at a time */
 #define SLOTS 8        /* at least the 6 grid rows that a pair of luma rows and their chroma row lie between */
 #define MAX_SIDE 16384
 
@@ -27,7 +29,7 @@
 #endif
 
 enum { OFFSET, GAIN_Y, GAIN_U, GAIN_V, COLOUR_Y, COLOUR_U, COLOUR_V, FIELDS };
-enum { BAND, BACK, FRONT };
+enum { BAND, BACK, FRONT }; /* BACK & FRONT is BAND: what is not one or the other as a whole */
 
 typedef struct {
     int rows, cols;
@@ -37,8 +39,10 @@ typedef struct {
 
 typedef struct {
     int start, stop;           /* luma columns: start is even, stop is even or the width */
-    int first_cell, last_cell; /* the grid cells that they lie in, inclusive */
+    int fit_start, fit_stop;   /* of the band: where alpha is not known beforehand; `left` before it, `right` after */
+    int first_cell, last_cell; /* the grid cells that those lie in, inclusive */
     int kind;
+    int16_t left, right;
 } Span;
 
 /* A position between two nodes, as it is wanted by a multiplication that keeps the upper 16 bits: base + fraction *
@@ -56,23 +60,23 @@ static inline int16_t between(int16_t base, int16_t step, int16_t fraction, int1
 /* Where the columns (or rows) of a plane lie between the nodes of the grid. */
 typedef struct {
     int *cell_start; /* [nodes + 1]: the first column of each cell */
-    int16_t *weight; /* [columns + 2 * LANES]: position inside the cell, see Fraction */
+    int16_t *weight; /* [columns + 2 * ALIGN]: position inside the cell, see Fraction */
     int16_t *second; /* the same */
 } Axis;
 
 typedef struct {
     int width, height;
     Axis luma, half;       /* of the columns of luma, and of chroma */
-    int16_t *nodes[SLOTS]; /* cached grid rows: FIELDS x (cols + 1), the last node repeated */
+    int16_t *nodes[SLOTS]; /* cached grid rows: FIELDS x (cols + 1), the last node repeated; filled in as `wide` is */
     uint8_t *kinds[SLOTS]; /* of those rows: BACK or FRONT where alpha is 0 or 256 whatever the colour, else BAND */
     int node_row[SLOTS];
     int used[SLOTS], uses; /* when each slot was last asked for */
-    int16_t *wide[SLOTS];  /* of those rows: FIELDS x (width + 2 * LANES), at the picture's columns */
+    int16_t *wide[SLOTS];  /* of those rows: FIELDS x (width + 2 * ALIGN), at the picture's columns */
     uint8_t *is_wide[SLOTS]; /* of those rows, per cell: whether `wide` is filled in */
     int wide_stride;
-    int16_t *chroma[2];    /* [width + LANES] of the frame, at luma columns */
-    uint8_t *luma_row;     /* [width + LANES] of the frame, a span of it */
-    int16_t *alpha[2];     /* [width + LANES] of a row pair, 0 to 256 */
+    int16_t *chroma[2];    /* [width + 2 * ALIGN] of the frame, at luma columns */
+    uint8_t *luma_row;     /* [width + 2 * ALIGN] of the frame, a span of it */
+    int16_t *alpha[2];     /* [width + 2 * ALIGN] of a row pair, 0 to 256 */
     uint8_t *kind;         /* [cols]: what the grid rows around the row pair agree on */
     Span *spans;           /* [cols] */
     int span_count, span_top, span_bottom;
@@ -93,14 +97,28 @@ static inline int16_t fixed(float value, float one)
 {
     float scaled = value * one;
     scaled = scaled == scaled ? scaled : 0;
-    scaled = scaled < -LIMIT ? -LIMIT : scaled > LIMIT ? LIMIT : scaled;
-    return (int16_t)(int)(scaled + (scaled < 0 ? -0.5f : 0.5f));
+    scaled = scaled < -LIMIT ? -LIMIT : scaled;
+    scaled = scaled > LIMIT ? LIMIT : scaled;
+    return (int16_t)(int)(scaled + copysignf(0.5f, scaled));
 }
 
-static void convert(const float *values, float one, int16_t *out, int count)
+/* Nodes first to last, and one more that repeats the last of the row. Whole registers, if the row is as long: some
+ * are done twice. */
+static void convert(const float *values, float one, int16_t *out, int first, int last, int count)
 {
-    for (int i = 0; i < count; i++)
-        out[i] = fixed(values[i], one);
+    for (int i = first; i <= last; i += LANES) {
+        int at = i + LANES <= count ? i : count - LANES;
+        if (at < 0) {
+            for (int k = i; k < count; k++)
+                out[k] = fixed(values[k], one);
+            break;
+        }
+        int whole[LANES];
+        for (int lane = 0; lane < LANES; lane++)
+            whole[lane] = fixed(values[at + lane], one);
+        for (int lane = 0; lane < LANES; lane++)
+            out[at + lane] = (int16_t)whole[lane];
+    }
     out[count] = out[count - 1];
 }
 
@@ -132,34 +150,16 @@ static int load_row(Work *w, const Grid *grid, int row)
     w->node_row[slot] = row;
     w->used[slot] = ++w->uses;
     memset(w->is_wide[slot], 0, (size_t)n);
-    int16_t *nodes = w->nodes[slot];
-    uint8_t *kinds = w->kinds[slot];
+    uint8_t *restrict kinds = w->kinds[slot];
     Py_ssize_t at = (Py_ssize_t)row * n, plane = (Py_ssize_t)grid->rows * n;
-    convert(grid->offset + at, ALPHA_ONE, nodes, n);
+    const float *restrict offset = grid->offset + at;
+    /* What `fixed` makes of them is at most 2, which is no alpha, or at least ALPHA_ONE; NaN is none. */
     for (int i = 0; i < n; i++)
-        kinds[i] = nodes[i] <= 2 ? BACK : nodes[i] >= ALPHA_ONE ? FRONT : BAND;
+        kinds[i] = (uint8_t)(!(offset[i] * ALPHA_ONE >= 2.5f) * BACK | (offset[i] * ALPHA_ONE >= ALPHA_ONE - 0.5f) * FRONT);
     if (grid->gain) {
         const float *restrict gy = grid->gain + at, *restrict gu = gy + plane, *restrict gv = gu + plane;
         for (int i = 0; i < n; i++)
-            kinds[i] = (gy[i] != 0) | (gu[i] != 0) | (gv[i] != 0) ? BAND : kinds[i];
-    }
-    /* There is no gain but where something is blended: from the first such node to the last. */
-    int first = kinds[0] == BAND ? 0 : run_length(kinds, n), last = n;
-    while (last > first && kinds[last - 1] != BAND)
-        last--;
-    for (int k = 0; grid->gain && k < 3; k++) {
-        int16_t *field = nodes + (GAIN_Y + k) * (n + 1);
-        memset(field, 0, sizeof(int16_t) * (size_t)(n + 1));
-        for (int i = first; i < last; i++)
-            field[i] = fixed(grid->gain[k * plane + at + i], GAIN_ONE);
-        field[n] = field[n - 1];
-    }
-    for (int k = 0; grid->colour && k < 3; k++) {
-        int16_t *restrict field = nodes + (COLOUR_Y + k) * (n + 1);
-        const uint8_t *restrict colour = grid->colour + k * plane + at;
-        for (int i = 0; i < n; i++)
-            field[i] = (int16_t)(colour[i] * COLOUR_ONE);
-        field[n] = field[n - 1];
+            kinds[i] &= (gy[i] != 0) | (gu[i] != 0) | (gv[i] != 0) ? BAND : 255;
     }
     return slot;
 }
@@ -170,8 +170,9 @@ static void find_spans(Work *w, const Grid *grid)
     uint8_t *restrict kind = w->kind;
     Span *spans = w->spans;
     int n = 0;
-    for (int i = 0; i + 1 < grid->cols; i++) /* from nodes to the cells between them */
-        kind[i] = kind[i] == kind[i + 1] ? kind[i] : BAND;
+    const int last_cell = grid->cols - 1;
+    for (int i = 0; i < last_cell; i++) /* from nodes to the cells between them */
+        kind[i] &= kind[i + 1];
     for (int i = 0, next; i < grid->cols; i = next) {
         next = i + run_length(kind + i, grid->cols - i);
         int first = i, last = next - 1; /* without cells that no pixel lies in, where the grid is the finer one */
@@ -185,7 +186,8 @@ static void find_spans(Work *w, const Grid *grid)
             spans[n - 1].stop = cell_start[next];
             spans[n - 1].last_cell = last;
         } else {
-            spans[n++] = (Span){cell_start[first], cell_start[next], first, last, kind[i]};
+            spans[n++] = (Span){.start = cell_start[first], .stop = cell_start[next], .first_cell = first,
+                                .last_cell = last, .kind = kind[i]};
         }
     }
     /* A chroma sample lies over two luma columns: the band takes the whole of it. */
@@ -202,6 +204,26 @@ static void find_spans(Work *w, const Grid *grid)
             right->start--;
             right->first_cell = left->last_cell;
             right->kind = BAND; /* it was, unless the grid is finer than the picture */
+        }
+    }
+    /* The band takes as much of what is beside it as makes whole registers. */
+    for (int k = 0; k < n; k++) {
+        Span *span = &spans[k];
+        span->fit_start = span->start;
+        span->fit_stop = span->stop;
+        if (span->kind != BAND)
+            continue;
+        if (k > 0 && spans[k - 1].kind != BAND) {
+            Span *left = &spans[k - 1];
+            int start = span->start & -ALIGN;
+            span->start = left->stop = start > left->start ? start : left->start;
+            span->left = left->kind == FRONT ? 256 : 0;
+        }
+        if (k + 1 < n && spans[k + 1].kind != BAND) {
+            Span *right = &spans[k + 1];
+            int stop = (span->stop + ALIGN - 1) & -ALIGN;
+            span->stop = right->start = stop < right->stop ? stop : right->stop;
+            span->right = right->kind == FRONT ? 256 : 0;
         }
     }
     w->span_count = n;
@@ -226,19 +248,26 @@ static void axis_init(Axis *axis, int count, int size, int nodes, int (*centre)(
         axis->cell_start[next++] = count;
 }
 
-/* One field of a grid row at the picture's columns, for cells first to last. */
-static void expand(const Axis *axis, const int16_t *nodes, int16_t *restrict out, int first, int last)
+/* Some fields of a grid row at the picture's columns, for cells first to last. */
+static inline void expand(const Axis *axis, const int16_t *nodes, int per_field, int16_t *out, int stride,
+                          const int fields, int first, int last)
 {
-    const int16_t *restrict weight = axis->weight, *restrict second = axis->second;
-    const int *restrict cell_start = axis->cell_start;
+    const int16_t *weight = axis->weight, *second = axis->second;
+    const int *cell_start = axis->cell_start;
     for (int cell = first; cell <= last; cell++) {
-        const int16_t base = nodes[cell], step = (int16_t)(nodes[cell + 1] - nodes[cell]);
         /* Whole registers: what is written past the cell is overwritten by the next one. */
         for (int x = cell_start[cell]; x < cell_start[cell + 1]; x += LANES) {
-            int16_t value[LANES];
-            for (int lane = 0; lane < LANES; lane++)
-                value[lane] = between(base, step, weight[x + lane], second[x + lane]);
-            memcpy(out + x, value, sizeof value);
+            int16_t part[LANES], far[LANES];
+            memcpy(part, weight + x, sizeof part);
+            memcpy(far, second + x, sizeof far);
+            for (int k = 0; k < fields; k++) {
+                const int16_t base = nodes[k * per_field + cell];
+                const int16_t step = (int16_t)(nodes[k * per_field + cell + 1] - base);
+                int16_t value[LANES];
+                for (int lane = 0; lane < LANES; lane++)
+                    value[lane] = between(base, step, part[lane], far[lane]);
+                memcpy(out + k * stride + x, value, sizeof value);
+            }
         }
     }
 }
@@ -247,22 +276,39 @@ static void expand(const Axis *axis, const int16_t *nodes, int16_t *restrict out
 static void widen_row(const Work *w, const Grid *grid, int slot, const Span *span)
 {
     uint8_t *done = w->is_wide[slot];
-    int first = span->first_cell, last = span->last_cell;
+    int first = span->first_cell, last = span->last_cell, n = grid->cols;
     while (first <= last && done[first])
         first++;
     if (first > last)
         return;
     /* What is written past the last cell spoils cells that were done: they are done again, and so on. */
     const int *cell_start = w->luma.cell_start;
-    for (int i = last + 1; i < grid->cols && cell_start[i] < cell_start[last + 1] + 2 * LANES; i++)
+    for (int i = last + 1; i < n && cell_start[i] < cell_start[last + 1] + 2 * LANES; i++)
         if (done[i])
             last = i;
     memset(done + first, 1, (size_t)(last - first + 1));
-    for (int k = 0; k < FIELDS; k++) {
-        if (k == OFFSET || (k <= GAIN_V ? grid->gain != NULL : grid->colour != NULL))
-            expand(k > COLOUR_Y ? &w->half : &w->luma, w->nodes[slot] + k * (grid->cols + 1),
-                   w->wide[slot] + k * w->wide_stride, first, last);
+    const int last_node = last + 1 < n ? last + 1 : last, per_field = n + 1, stride = w->wide_stride;
+    const Py_ssize_t at = (Py_ssize_t)w->node_row[slot] * n, plane = (Py_ssize_t)grid->rows * n;
+    int16_t *nodes = w->nodes[slot], *wide = w->wide[slot];
+    convert(grid->offset + at, ALPHA_ONE, nodes, first, last_node, n);
+    for (int k = 0; grid->gain && k < 3; k++)
+        convert(grid->gain + k * plane + at, GAIN_ONE, nodes + (GAIN_Y + k) * per_field, first, last_node, n);
+    for (int k = 0; grid->colour && k < 3; k++) {
+        int16_t *restrict field = nodes + (COLOUR_Y + k) * per_field;
+        const uint8_t *restrict colour = grid->colour + k * plane + at;
+        for (int i = first; i <= last_node; i++)
+            field[i] = (int16_t)(colour[i] * COLOUR_ONE);
+        field[n] = field[n - 1];
     }
+    if (grid->gain && grid->colour) { /* the usual case: its loop is unrolled */
+        expand(&w->luma, nodes, per_field, wide, stride, COLOUR_Y + 1, first, last);
+    } else {
+        expand(&w->luma, nodes, per_field, wide, stride, grid->gain ? GAIN_V + 1 : OFFSET + 1, first, last);
+        if (grid->colour)
+            expand(&w->luma, nodes + COLOUR_Y * per_field, per_field, wide + COLOUR_Y * stride, stride, 1, first, last);
+    }
+    if (grid->colour)
+        expand(&w->half, nodes + COLOUR_U * per_field, per_field, wide + COLOUR_U * stride, stride, 2, first, last);
 }
 
 /* A field between two grid rows: base + fraction * step / 65536, with the nearer row as the base. */
@@ -362,44 +408,75 @@ static void copy_span(const Span *span, const uint8_t *front, const uint8_t *bac
 static void luma_row(Work *w, const Grid *grid, const Span *span, const int slots[2], Fraction at, const uint8_t *front,
                      const uint8_t *back, uint8_t *out, int16_t *alpha)
 {
-    int start = span->start, count = span->stop - start;
+    const int start = span->fit_start, count = span->fit_stop - start;
+    const uint8_t *luma = front + start;
     Between field[COLOUR_Y + 1];
-    for (int k = 0; k < 2; k++)
-        widen_row(w, grid, slots[k], span);
     for (int k = 0; k <= COLOUR_Y; k++)
         field[k] = rows_between(w, k, slots, at, start);
-    memcpy(w->luma_row, front + start, (size_t)count); /* where it may be read past its end */
+    if (start + count + LANES > w->width) /* it may be read past its end */
+        luma = memcpy(w->luma_row, luma, (size_t)count);
+    for (int i = 0; i < ALIGN; i++)
+        alpha[span->start + i] = span->left;
     fit(&field[OFFSET], grid->gain ? &field[GAIN_Y] : NULL, at.fraction, w->chroma[0] + start, w->chroma[1] + start,
-        w->luma_row, alpha + start, count);
-    blend(alpha + start, grid->colour ? &field[COLOUR_Y] : NULL, at.fraction, front + start, back + start, out + start,
-          count);
+        luma, alpha + start, count);
+    for (int i = 0; i < ALIGN; i++)
+        alpha[span->fit_stop + i] = span->right;
+    field[COLOUR_Y] = rows_between(w, COLOUR_Y, slots, at, span->start);
+    blend(alpha + span->start, grid->colour ? &field[COLOUR_Y] : NULL, at.fraction, front + span->start,
+          back + span->start, out + span->start, span->stop - span->start);
+}
+
+/* Where the rows of a pair lie between the grid's rows: both of luma, and chroma's. */
+typedef struct {
+    int cell[3], slots[3][2];
+    Fraction at[3];
+} Place;
+
+/* Has everything ready that the grid says about the rows of a pair. `place` is that of the pair before. */
+static void prepare(Work *w, const Grid *grid, int pair, int count, Place *place)
+{
+    int changed = 0;
+    for (int r = 0; r < 3; r++) {
+        int centre = r == 2 ? chroma_centre(pair, w->height) : luma_centre(2 * pair + (r < count ? r : 0), w->height);
+        int before = place->cell[r];
+        place->at[r] = locate(centre, w->height, grid->rows, &place->cell[r]);
+        changed |= place->cell[r] != before;
+    }
+    if (!changed)
+        return;
+    const int n = grid->cols, top = place->cell[0], bottom = place->cell[1] + (place->cell[1] + 1 < grid->rows);
+    if (top != w->span_top || bottom != w->span_bottom) {
+        for (int row = top; row <= bottom; row++) {
+            const uint8_t *restrict kinds = w->kinds[load_row(w, grid, row)];
+            uint8_t *restrict kind = w->kind;
+            if (row == top)
+                memcpy(kind, kinds, (size_t)n);
+            for (int i = 0; i < n; i++)
+                kind[i] &= kinds[i];
+        }
+        find_spans(w, grid);
+        w->span_top = top;
+        w->span_bottom = bottom;
+    }
+    unsigned ready = 0;
+    for (int r = 0; r < 3; r++)
+        for (int k = 0; k < 2; k++) {
+            int row = place->cell[r], slot = load_row(w, grid, row + (k && row + 1 < grid->rows));
+            place->slots[r][k] = slot;
+            for (int s = 0; !(ready >> slot & 1) && s < w->span_count; s++)
+                if (w->spans[s].kind == BAND)
+                    widen_row(w, grid, slot, &w->spans[s]);
+            ready |= 1u << slot;
+        }
 }
 
 static void composite(Work *w, const Plane front[3], const Plane back[3], const Plane out[3], const Grid *grid)
 {
+    Place place = {.cell = {-1, -1, -1}};
+    const Fraction *at = place.at;
     for (int pair = 0; 2 * pair < w->height; pair++) {
-        int count = 2 * pair + 1 < w->height ? 2 : 1;
-        int cell[3], slots[3][2]; /* of both luma rows, and of the chroma row */
-        Fraction at[3];
-        for (int r = 0; r < 3; r++) {
-            int centre = r < count ? luma_centre(2 * pair + r, w->height) : chroma_centre(pair, w->height);
-            at[r] = locate(centre, w->height, grid->rows, &cell[r]);
-        }
-        int bottom = cell[count - 1] + (cell[count - 1] + 1 < grid->rows);
-        if (cell[0] != w->span_top || bottom != w->span_bottom) {
-            for (int row = cell[0]; row <= bottom; row++) {
-                const uint8_t *kinds = w->kinds[load_row(w, grid, row)];
-                for (int i = 0; i < grid->cols; i++)
-                    w->kind[i] = row == cell[0] || w->kind[i] == kinds[i] ? kinds[i] : BAND;
-            }
-            find_spans(w, grid);
-            w->span_top = cell[0];
-            w->span_bottom = bottom;
-        }
-        for (int r = 0; r < 3; r++) {
-            slots[r][0] = load_row(w, grid, cell[r]);
-            slots[r][1] = load_row(w, grid, cell[r] + (cell[r] + 1 < grid->rows));
-        }
+        const int count = 2 * pair + 1 < w->height ? 2 : 1;
+        prepare(w, grid, pair, count, &place);
         const uint8_t *fu = ROW(&front[1], pair), *fv = ROW(&front[2], pair);
         for (int s = 0; s < w->span_count; s++) {
             const Span *span = &w->spans[s];
@@ -418,16 +495,14 @@ static void composite(Work *w, const Plane front[3], const Plane back[3], const 
                 widen(fv + start, w->chroma[1] + 2 * start, width);
             }
             for (int r = 0; r < count; r++)
-                luma_row(w, grid, span, slots[r], at[r], ROW(&front[0], 2 * pair + r), ROW(&back[0], 2 * pair + r),
+                luma_row(w, grid, span, place.slots[r], at[r], ROW(&front[0], 2 * pair + r), ROW(&back[0], 2 * pair + r),
                          ROW(&out[0], 2 * pair + r), w->alpha[r]);
             if (span->stop % 2)
                 for (int r = 0; r < count; r++)
                     w->alpha[r][span->stop] = w->alpha[r][span->stop - 1];
             halve(w->alpha[0] + span->start, w->alpha[low] + span->start, w->chroma[0], width);
-            for (int k = 0; grid->colour && k < 2; k++)
-                widen_row(w, grid, slots[2][k], span);
             for (int p = 1; p < 3; p++) {
-                Between colour = rows_between(w, COLOUR_Y + p, slots[2], at[2], start);
+                Between colour = rows_between(w, COLOUR_Y + p, place.slots[2], at[2], start);
                 blend(w->chroma[0], grid->colour ? &colour : NULL, at[2].fraction, ROW(&front[p], pair) + start,
                       ROW(&back[p], pair) + start, ROW(&out[p], pair) + start, width);
             }
@@ -445,7 +520,7 @@ static void *carve(char **free_memory, size_t bytes)
 /* One allocation for all of `work`, of the order of a few rows. Returns it, or NULL. */
 static void *work_create(Work *w, int width, int height, const Grid *grid)
 {
-    size_t columns = (size_t)width + 2 * LANES, n = (size_t)grid->cols + 1, fields = n * FIELDS;
+    size_t columns = (size_t)width + 2 * ALIGN, n = (size_t)grid->cols + 1, fields = n * FIELDS;
     size_t bytes = 2 * sizeof(int) * n + sizeof(Span) * n + (2 * SLOTS + 1) * n +
                    sizeof(int16_t) * (SLOTS * fields + (SLOTS * FIELDS + 9) * columns) + 16 * (4 * SLOTS + 16);
     char *memory = PyMem_Calloc(1, bytes), *cursor = memory;
