@@ -142,7 +142,11 @@ def main() -> None:
             Viewer(daemon.url) as first,
             Viewer(daemon.url) as second,
         ):
-            run(Rig(server, proxy, daemon, [first, second]), arguments.restarts, arguments.stall_s)
+            try:
+                run(Rig(server, proxy, daemon, [first, second]), arguments.restarts, arguments.stall_s)
+            except AssertionError:
+                print("", *daemon.log[-40:], sep="\n")
+                raise
 
 
 if __name__ == "__main__":

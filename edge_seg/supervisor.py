@@ -6,6 +6,7 @@ opened and read in one of its own, which hands frames on directly, and the super
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import threading
@@ -168,6 +169,9 @@ class Supervisor:
         reader.thread.join(2 * READ_TIMEOUT_NS / 1e9)
         if reader.thread.is_alive():
             self._left_behind.append(reader)
+        # What still refers to the device keeps it open: a camera that is plugged in again meanwhile becomes
+        # /dev/video1, and is not found.
+        gc.collect()
 
     def _wait_for_drivers(self) -> None:
         """While too many readers hang in their drivers: waits for one to come back."""
@@ -227,7 +231,9 @@ class _Reader:
                     self.freshness.saw(frame.picture, time.monotonic_ns())
                     self._deliver(self, frame)
         except EdgeSegError as error:
-            self.error = error
+            # Without its traceback, whose frames refer to the source, and so to an open device, in a circle.
+            self.error = error.with_traceback(None)
+            self.error.__context__ = self.error.__cause__ = None
         finally:
             with self._changed:
                 # An error that is not ours is a defect: its traceback goes to standard error, the camera comes back.

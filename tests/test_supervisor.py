@@ -1,5 +1,7 @@
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 
@@ -259,3 +261,25 @@ def test_a_stuck_driver_is_not_back_before_it_shows_another_picture(caplog: pyte
     assert len(lines) == 2, lines
     assert "the same picture for" in lines[0]
     assert "source back" in lines[1]
+
+
+def test_nothing_refers_to_a_lost_source_any_more() -> None:
+    # A device stays open as long as something does, and comes back under another name.
+    first = ScriptedSource(1, unplug)
+    lost = weakref.ref(first)
+    sources = [first, ScriptedSource(10**6, stall)]
+    del first
+    gc.disable()  # what only the collector frees would be freed at some time
+    try:
+        slot = Recorder(2)
+        supervisor = Supervisor(lambda: sources.pop(0), slot, 100_000)
+        supervisor.start()
+        assert slot.complete.wait(20)
+        for _ in range(500):
+            if lost() is None:
+                break
+            time.sleep(0.01)
+        assert lost() is None
+        assert supervisor.stop(5)
+    finally:
+        gc.enable()

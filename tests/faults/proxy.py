@@ -41,8 +41,12 @@ class Proxy:
         while not self._closing.is_set():
             try:
                 near, _ = self._listener.accept()
+            except OSError:
+                continue
+            try:
                 far = socket.create_connection(("127.0.0.1", self._target))
             except OSError:
+                near.close()
                 continue
             for source, target in ((near, far), (far, near)):
                 threading.Thread(target=self._forward, args=(source, target), daemon=True).start()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -88,9 +89,11 @@ def play(source: SourceSettings, unplug: bool) -> None:
             assert not Path("/dev/video0").exists()
             before = sink.slates
             wait(lambda: sink.slates > before, "unplugged: the card is shown after", STALE_MS / 1000 + 5)
-            time.sleep(3)
+            time.sleep(5)
             (DRIVER / "bind").write_text(device)
-            print("nodes:", *sorted(path.name for path in Path("/dev").glob("video*")), flush=True)
+            held = [os.readlink(fd) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
+            assert not any("video" in path for path in held), held
+            assert Path("/dev/video0").exists(), "somebody held the old one open: it is another node now"
             shown = sink.pictures
             wait(lambda: sink.pictures > shown + 10, "plugged in again: 10 frames after", 60)
     finally:
