@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from edge_seg.backgrounds import BackgroundSettings
 from edge_seg.flow import FlowSettings
 from edge_seg.fusion import FusionSettings
+from edge_seg.geometry import Geometry
 from edge_seg.matte import MatteSettings
 from edge_seg.model_card import ModelSettings
 from edge_seg.sinks.rtsp import RtspSettings
@@ -54,6 +55,7 @@ class Config(_Section):
 
     source: Annotated[SourceSettings, Field(discriminator="type")] = AutoSettings()
     """Without it, the first camera that works."""
+    geometry: Geometry = Geometry()
     model: ModelSettings = ModelSettings()
     mask_sync: Literal["budget", "exact"] = "budget"
     """budget: the frame leaves in time, with a mask carried by flow if need be. exact: the frame waits for

@@ -15,6 +15,7 @@ from edge_seg.backgrounds import Background, open_background
 from edge_seg.budget import Controller, Plan, ladder
 from edge_seg.config import Config
 from edge_seg.frame_queue import FrameQueue
+from edge_seg.geometry import output_size
 from edge_seg.model_worker import MaskModel, ModelWorker
 from edge_seg.pacing import Pacer
 from edge_seg.pipeline import Pipeline
@@ -105,7 +106,7 @@ class Engine:
         self._carries_between = config.mask_sync == "exact" and config.exact_between == "carried"
         self._queue: FrameQueue[Frame] = FrameQueue(EXACT_DEPTH if self._carries_between else 1)
         self._supervisor = Supervisor(
-            build_source or (lambda: make_source(config.source)),
+            build_source or (lambda: make_source(config.source, config.geometry)),
             self._queue,
             config.source.stale_ms,
             may_repeat=getattr(config.source, "repeats", "shown") == "shown",
@@ -295,6 +296,7 @@ class Engine:
 def _expected_format(config: Config) -> OutputFormat:
     """What pictures will probably look like, while there has been none."""
     source = config.source
-    width, height = getattr(source, "width", 1280) & ~1, getattr(source, "height", 720) & ~1
+    camera = getattr(source, "width", 1280), getattr(source, "height", 720)
+    width, height = (side & ~1 for side in output_size(*camera, config.geometry))
     fps = Fraction(getattr(source, "fps", DEFAULT_FPS)).limit_denominator(1001)
     return OutputFormat(width, height, fps, Matrix.BT709 if height > 576 else Matrix.BT601)

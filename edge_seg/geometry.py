@@ -37,6 +37,14 @@ class Geometry:
     """Left for right, as people know themselves from a looking glass."""
 
 
+WHOLE = Geometry()
+"""Nothing is changed."""
+
+
+def cropped(geometry: Geometry) -> bool:
+    return any((geometry.crop_left, geometry.crop_right, geometry.crop_top, geometry.crop_bottom))
+
+
 def output_size(width: int, height: int, geometry: Geometry) -> tuple[int, int]:
     """(width, height) of what `place` makes of a picture of this size."""
     left, top, right, bottom = _window(width, height, geometry)
@@ -63,12 +71,30 @@ def place(planes: tuple[U8, U8, U8], geometry: Geometry, out: I420) -> None:
         _turn(seen, target, geometry)
 
 
+def placed(picture: I420, geometry: Geometry) -> I420:
+    """`picture` itself where nothing is to be done to it, else a new one. For sources that draw or convert theirs."""
+    if geometry == WHOLE:
+        return picture
+    out = I420.allocate(*output_size(picture.width, picture.height, geometry), picture.matrix)
+    place(picture.planes, geometry, out)
+    return out
+
+
+def placed_plane(plane: U8, geometry: Geometry) -> U8:
+    """The same for a plane of the picture's size alone, such as a mask."""
+    height, width = plane.shape
+    left, top, right, bottom = _window(width, height, geometry)
+    out = np.empty(output_size(width, height, geometry)[::-1], np.uint8)
+    _turn(plane[top:bottom, left:right], out, geometry)
+    return out
+
+
 def _window(width: int, height: int, geometry: Geometry) -> tuple[int, int, int, int]:
     """Left, top, right, bottom of what is left of the picture.
 
     Of even size as soon as anything is changed, so that chroma samples stay with their luma; and never empty.
     """
-    if geometry == Geometry():
+    if geometry == WHOLE:
         return 0, 0, width, height
     left, right = _cut(width, geometry.crop_left, geometry.crop_right)
     top, bottom = _cut(height, geometry.crop_top, geometry.crop_bottom)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from edge_seg.geometry import WHOLE, Geometry
 from edge_seg.sources.base import (
     ArgusSettings,
     AutoSettings,
     CsiSettings,
     FileSettings,
     GstSettings,
+    PlacingSource,
     RtspSourceSettings,
     Source,
     SourceFormat,
@@ -40,8 +42,19 @@ def open_source(settings: SourceSettings) -> Source:
     return source
 
 
-def make_source(settings: SourceSettings) -> Source:
-    """A source for these settings, not yet open. Only what it needs is imported."""
+def make_source(settings: SourceSettings, geometry: Geometry = WHOLE) -> Source:
+    """A source for these settings, not yet open, whose pictures are cropped, turned and mirrored as `geometry` says."""
+    if isinstance(settings, AutoSettings):
+        from edge_seg.sources.auto import AutoSource
+
+        return AutoSource(settings, lambda found: make_source(found, geometry))
+    source = _make(settings)
+    source.geometry = geometry
+    return source
+
+
+def _make(settings: SourceSettings) -> PlacingSource:
+    """Only what it needs is imported."""
     match settings:
         case SyntheticSettings():
             from edge_seg.sources.synthetic import SyntheticSource
@@ -72,6 +85,4 @@ def make_source(settings: SourceSettings) -> Source:
 
             return ArgusSource(settings)
         case AutoSettings():
-            from edge_seg.sources.auto import AutoSource
-
-            return AutoSource(settings, make_source)
+            raise TypeError("auto is no camera itself")

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from annotated_types import Ge, Interval, Len, MinLen
 from pydantic import AfterValidator
 
+from edge_seg.geometry import Geometry
 from edge_seg.types import Frame, Matrix
 
 Side = Annotated[int, Interval(ge=16, le=4096)]
@@ -52,6 +53,13 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Ends delivery within a second, also when the driver hangs. May be called twice."""
+
+
+class PlacingSource(Source, Protocol):
+    """Crops, turns and mirrors its pictures within the copy that it makes of them."""
+
+    geometry: Geometry
+    """To be set before `open`; `format` is what comes of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

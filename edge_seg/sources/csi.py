@@ -20,6 +20,7 @@ import numpy as np
 
 from edge_seg.colour import bgr_to_i420
 from edge_seg.errors import ConfigError, SourceLost
+from edge_seg.geometry import WHOLE, Geometry, cropped, output_size, place, placed
 from edge_seg.sources.base import CsiSettings, SourceFormat
 from edge_seg.sources.bounded import bounded
 from edge_seg.sources.gst import SKEW_NS, compress_range
@@ -58,6 +59,7 @@ class CsiSource:
     """One camera, its full picture and the small one that its image processor makes beside it."""
 
     live = True
+    geometry = WHOLE
 
     def __init__(
         self,
@@ -167,8 +169,12 @@ class CsiSource:
                 )  # fmt: skip
         self._streams = streams
         matrix, self._full_range = _colours(config.get("colour_space"), main)
+        if cropped(self.geometry):
+            self._streams = [main]  # the small one, cropped, would not lie over it to the pixel
         self._format = SourceFormat(
-            main.width, main.height, Fraction(self._settings.fps).limit_denominator(1001), matrix
+            *output_size(main.width, main.height, self.geometry),
+            Fraction(self._settings.fps).limit_denominator(1001),
+            matrix,
         )
 
     def _take(self, request: Any) -> None:
@@ -196,11 +202,11 @@ class CsiSource:
             memory: U8 = np.asarray(mapped.array).reshape(-1)
             matrix = self.format.matrix
             if stream.format == "YUV420":
-                picture = copy_yuv420(memory, stream, matrix)
+                picture = copy_yuv420(memory, stream, matrix, self.geometry)
                 if self._full_range:
                     compress_range(picture)
                 return picture
-            return copy_rgb(memory, stream, matrix)
+            return placed(copy_rgb(memory, stream, matrix), self.geometry)
 
 
 def load() -> tuple[Any, Any]:
@@ -254,21 +260,23 @@ def controls(settings: CsiSettings, known: Any, names: Any) -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if name in known}
 
 
-def copy_yuv420(memory: U8, stream: _Stream, matrix: Matrix) -> I420:
+def copy_yuv420(memory: U8, stream: _Stream, matrix: Matrix, geometry: Geometry = WHOLE) -> I420:
     """One copy out of the driver's memory, rows as long as `stride` there, half of it in U and V."""
-    picture = I420.allocate(stream.width, stream.height, matrix)
+    picture = I420.allocate(*output_size(stream.width, stream.height, geometry), matrix)
     offset = 0
-    for index, plane in enumerate(picture.planes):
-        stride = stream.stride if index == 0 else stream.stride // 2
-        rows, cols = plane.shape
+    planes: list[U8] = []
+    for half in (1, 2, 2):
+        stride = stream.stride // half
+        rows, cols = -(-stream.height // half), -(-stream.width // half)
         end = offset + stride * rows
         if stride < cols or end - stride + cols > memory.size:
             raise SourceLost(
                 f"{stream.name}: {stream.width}x{stream.height} with rows of {stream.stride} bytes does not fit "
                 f"into its buffer of {memory.size}"
             )
-        np.copyto(plane, np.lib.stride_tricks.as_strided(memory[offset:], (rows, cols), (stride, 1)))
+        planes.append(np.lib.stride_tricks.as_strided(memory[offset:], (rows, cols), (stride, 1)))
         offset = end
+    place((planes[0], planes[1], planes[2]), geometry, picture)
     return picture
 
 

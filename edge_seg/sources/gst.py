@@ -19,6 +19,7 @@ import numpy as np
 
 from edge_seg import gstreamer
 from edge_seg.errors import SourceLost
+from edge_seg.geometry import WHOLE, Geometry, output_size, place
 from edge_seg.sources.base import SourceFormat
 from edge_seg.sources.bounded import bounded
 from edge_seg.types import I420, U8, Frame, Matrix
@@ -48,6 +49,7 @@ class GstSource:
 
     name = "gst"
     live = True
+    geometry = WHOLE
 
     def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._clock = clock
@@ -55,6 +57,8 @@ class GstSource:
         self._sink: Any = None
         self._bus: Any = None
         self._format: SourceFormat | None = None
+        self._size = 0, 0
+        """Of the pictures that come, before the geometry is applied."""
         self._caps: Any = None
         self._full_range = False
         self._first: Any = None
@@ -181,7 +185,7 @@ class GstSource:
         if self._caps is None or not caps.is_equal(self._caps):
             self._learn_format(caps)
         shape = self.format
-        picture = copy_picture(buffer, shape.width, shape.height, shape.matrix)
+        picture = copy_picture(buffer, *self._size, shape.matrix, self.geometry)
         if self._full_range:
             compress_range(picture)
         while self._arrived:
@@ -206,9 +210,11 @@ class GstSource:
         _, gst_video = gstreamer.load("GstVideo")
         video = gst_video.VideoInfo.new_from_caps(caps)
         fallback = Matrix.BT709 if video.height > 576 else Matrix.BT601
+        self._size = video.width, video.height
+        width, height = output_size(*self._size, self.geometry)
         self._format = SourceFormat(
-            width=video.width,
-            height=video.height,
+            width=width,
+            height=height,
             fps=Fraction(video.fps_n, video.fps_d) if video.fps_d else Fraction(0),
             matrix=our_matrix(video.colorimetry.matrix.value_nick) or fallback,
         )
@@ -216,25 +222,30 @@ class GstSource:
         self._caps = caps
 
 
-def copy_picture(buffer: Any, width: int, height: int, matrix: Matrix) -> I420:
-    """Our own copy of a GStreamer I420 buffer, whatever its strides."""
+def copy_picture(buffer: Any, width: int, height: int, matrix: Matrix, geometry: Geometry = WHOLE) -> I420:
+    """Our own copy of a GStreamer I420 buffer of this size, whatever its strides, and what `geometry` makes of it."""
     gst, gst_video = gstreamer.load("GstVideo")
-    picture = I420.allocate(width, height, matrix)
+    picture = I420.allocate(*output_size(width, height, geometry), matrix)
     meta = gst_video.buffer_get_video_meta(buffer)
     with buffer.map(gst.MapFlags.READ) as mapped:
         data: U8 = np.frombuffer(mapped.data, np.uint8)
-        if meta is None and data.size == picture.buffer.size:
-            np.copyto(picture.buffer, data)
+        if meta is None and data.size == I420.buffer_size(width, height):
+            if geometry == WHOLE:
+                np.copyto(picture.buffer, data)
+            else:
+                place(I420.wrap(data, width, height).planes, geometry, picture)
             return picture
         if meta is None:
             raise SourceLost(f"a {width}x{height} I420 picture came with {data.size} bytes and no layout")
-        for plane, offset, stride in zip(picture.planes, meta.offset[:3], meta.stride[:3], strict=True):
-            rows, cols = plane.shape
+        planes: list[U8] = []
+        for offset, stride in zip(meta.offset[:3], meta.stride[:3], strict=True):
+            rows, cols = (height, width) if not planes else ((height + 1) // 2, (width + 1) // 2)
             if stride < cols or offset + stride * (rows - 1) + cols > data.size:
                 raise SourceLost(
                     f"a {width}x{height} I420 picture came with a layout beyond its {data.size} bytes"
                 )
-            np.copyto(plane, np.lib.stride_tricks.as_strided(data[offset:], (rows, cols), (stride, 1)))
+            planes.append(np.lib.stride_tricks.as_strided(data[offset:], (rows, cols), (stride, 1)))
+        place((planes[0], planes[1], planes[2]), geometry, picture)
     return picture
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from math import ceil, floor, pi, sin
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg.errors import SourceLost
+from edge_seg.geometry import WHOLE, output_size, placed, placed_plane
 from edge_seg.sources import figure, timecode
 from edge_seg.sources.base import SourceFormat, SyntheticSettings
 from edge_seg.sources.room import draw_room
@@ -101,6 +102,7 @@ class SyntheticSource:
     """Draws each frame ahead and hands it out when it is due."""
 
     name = "synthetic"
+    geometry = WHOLE
 
     def __init__(
         self,
@@ -109,18 +111,17 @@ class SyntheticSource:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.live = settings.realtime
-        self.format = SourceFormat(
-            settings.width,
-            settings.height,
-            Fraction(settings.fps).limit_denominator(1001),
-            Matrix.BT709,
-        )
         self._settings = settings
         self._clock = clock
         self._sleep = sleep
         self._start_ns: int | None = None
         self._next = 0
         self._drawn: Frame | None = None
+
+    @property
+    def format(self) -> SourceFormat:
+        size = output_size(self._settings.width, self._settings.height, self.geometry)
+        return SourceFormat(*size, Fraction(self._settings.fps).limit_denominator(1001), Matrix.BT709)
 
     def open(self) -> None:
         for scene in range(len(figure.LOOKS) if self._settings.cut_every else 1):
@@ -133,14 +134,14 @@ class SyntheticSource:
         if self._start_ns is None:
             raise SourceLost("the synthetic source is closed")
         if not self._settings.realtime:
-            frame = draw(self._settings, self._next, self._due_ns(self._start_ns, self._next))
+            frame = self._draw(self._due_ns(self._start_ns, self._next))
             self._next += 1
             return frame
         deadline_ns = self._clock() + timeout_ns
         if self._drawn is None:
             elapsed = (self._clock() - self._start_ns) * self._settings.fps / 1e9
             self._next = max(self._next, floor(elapsed))  # frames that nobody asked for are lost
-            self._drawn = draw(self._settings, self._next, self._due_ns(self._start_ns, self._next))
+            self._drawn = self._draw(self._due_ns(self._start_ns, self._next))
         due_ns = self._drawn.captured_ns
         wait_ns = min(due_ns, deadline_ns) - self._clock()
         if wait_ns > 0:
@@ -153,6 +154,13 @@ class SyntheticSource:
 
     def close(self) -> None:
         self._start_ns = None
+
+    def _draw(self, due_ns: int) -> Frame:
+        frame = draw(self._settings, self._next, due_ns)
+        if self.geometry == WHOLE:
+            return frame
+        truth = None if frame.truth is None else placed_plane(frame.truth, self.geometry)
+        return replace(frame, picture=placed(frame.picture, self.geometry), truth=truth)
 
     def _due_ns(self, start_ns: int, index: int) -> int:
         return start_ns + round(index * 1e9 / self._settings.fps)
