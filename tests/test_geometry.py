@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_seg.config import Config
+from edge_seg.engine import Engine
 from edge_seg.geometry import Geometry, Rotation, output_size, place
-from edge_seg.types import I420, U8
+from edge_seg.pyramid import Yuv444
+from edge_seg.sinks.base import OutputFormat
+from edge_seg.sources import SyntheticSettings, make_source
+from edge_seg.types import F32, I420, U8
 
 
 def expected(plane: U8, geometry: Geometry) -> U8:
@@ -80,3 +87,90 @@ def test_a_picture_of_the_wrong_size_is_refused() -> None:
     source = I420.allocate(16, 8)
     with pytest.raises(ValueError, match="expected"):
         place(source.planes, Geometry(rotate=90), I420.allocate(16, 8))
+
+
+TURNED = Geometry(crop_left=0.25, crop_top=0.1, rotate=90, mirror=True)
+
+
+def test_a_drawn_source_turns_its_picture_and_its_mask_alike() -> None:
+    settings_ = SyntheticSettings(width=128, height=96, realtime=False)
+    frames = []
+    for geometry in (Geometry(), TURNED):
+        source = make_source(settings_, geometry)
+        source.open()
+        frame = source.read(10**9)
+        assert frame is not None
+        assert frame.truth is not None
+        assert (source.format.width, source.format.height) == (frame.picture.width, frame.picture.height)
+        frames.append((frame.picture, frame.truth))
+        source.close()
+    (whole, mask), (picture, truth) = frames
+    wanted = I420.allocate(*output_size(128, 96, TURNED))
+    place(whole.planes, TURNED, wanted)
+    assert (picture.width, picture.height) == (86, 96)
+    np.testing.assert_array_equal(picture.u, wanted.u)
+    np.testing.assert_array_equal(truth, expected(mask[10:96, 32:128], TURNED))
+
+
+def test_a_buffer_of_gstreamer_is_turned_as_it_is_copied() -> None:
+    pytest.importorskip("gi")
+    from edge_seg import gstreamer
+    from edge_seg.sources.gst import copy_picture
+
+    source = noise(np.random.default_rng(3), 66, 50)
+    buffer = gstreamer.to_buffer(source, 0)
+    wanted = I420.allocate(*output_size(66, 50, TURNED))
+    place(source.planes, TURNED, wanted)
+    got = copy_picture(buffer, 66, 50, source.matrix, TURNED)
+    for plane, result in zip(wanted.planes, got.planes, strict=True):
+        np.testing.assert_array_equal(result, plane)
+
+
+class Nobody:
+    """A model that sees no one."""
+
+    name = "nobody"
+    runtime_name = "none"
+    input_size = (32, 32)
+
+    def infer(self, small: Yuv444) -> F32:
+        return np.zeros((32, 32), np.float32)
+
+
+class Output:
+    """Takes the size that it is opened with, and the first picture."""
+
+    name = "output"
+
+    def __init__(self) -> None:
+        self.formats: list[OutputFormat] = []
+        self.pictures: list[I420] = []
+        self.shown = threading.Event()
+
+    def open(self, output: OutputFormat) -> None:
+        self.formats.append(output)
+
+    def reformat(self, output: OutputFormat) -> None:
+        self.formats.append(output)
+
+    def push(self, picture: I420, captured_ns: int) -> None:
+        if len(self.pictures) < 2:
+            self.pictures.append(picture)
+        else:
+            self.shown.set()
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_configured_geometry_is_the_one_that_leaves() -> None:
+    """The outputs are opened with the turned size from the first moment on: no viewer sees it change."""
+    output = Output()
+    config = Config(source=SyntheticSettings(width=128, height=96, motion="still"), geometry=TURNED)
+    engine = Engine(config, sinks=[output], build_model=lambda _: Nobody())
+    timer = threading.Timer(60, output.shown.set)
+    timer.start()
+    engine.run(output.shown)
+    timer.cancel()
+    assert {(f.width, f.height) for f in output.formats} == {(86, 96)}
+    assert {(p.width, p.height) for p in output.pictures} == {(86, 96)}

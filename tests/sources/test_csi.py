@@ -11,8 +11,9 @@ import pytest
 
 from edge_seg.config import Config
 from edge_seg.errors import ConfigError, SourceLost
+from edge_seg.geometry import Geometry
 from edge_seg.pipeline import Pipeline
-from edge_seg.sources import CsiSettings, csi, open_source
+from edge_seg.sources import CsiSettings, csi, make_source, open_source
 from edge_seg.sources.csi import CsiSource, capture_time, lores_size
 from edge_seg.timings import StageTimes
 from edge_seg.types import I420, Frame, Matrix
@@ -256,3 +257,23 @@ def test_without_picamera2_the_error_names_the_package(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "picamera2", None)
     with pytest.raises(ConfigError, match="apt install python3-picamera2"):
         open_source(CsiSettings())
+
+
+def test_the_picture_is_turned_as_it_is_copied_and_cropped_without_its_small_one(
+    hardware: picamera2.Hardware,
+) -> None:
+    for geometry, size, has_small in (
+        (Geometry(rotate=90), (480, 640), True),
+        (Geometry(crop_left=0.5), (320, 480), False),
+    ):
+        source = make_source(CsiSettings(width=640, height=480), geometry)
+        source.open()
+        frame = source.read(SECOND_NS)
+        assert frame is not None
+        assert (frame.picture.width, frame.picture.height) == size
+        assert (source.format.width, source.format.height) == size
+        assert means(frame.picture)[1:] == [100, 150]
+        assert (frame.lores is not None) == has_small
+        if frame.lores is not None:
+            assert frame.lores.height > frame.lores.width
+        source.close()
