@@ -8,17 +8,18 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define TILE 8
+#define TILE 4
+#define PATCH 4
 #define CELL 4               /* side of the cells whose extremes of the mask are kept */
 #define RADIUS 2
-#define WINDOW (2 * RADIUS + 1)
+#define STRIP 8               /* elements that are computed at once: no loop ends with single ones */
 #define SURE (1.0f / 32)      /* masks that differ by less are alike */
 #define SELF 1e-3f            /* what an element counts for itself at least */
 #define UNSEEN 0.05f         /* variance for each squared pixel that a source lies outside the picture */
 #define FAR 4096.0f           /* no vector is longer: keeps coordinates within int */
 #define SIDE_MAX 8192
-#define SPAN_TILES 16
-#define BUFFER (SPAN_TILES * TILE + 2 * RADIUS)
+#define SPAN_TILES 32
+#define BUFFER (SPAN_TILES * TILE + 2 * RADIUS + STRIP)
 #define BUFFER_ROWS (TILE + 2 * RADIUS)
 
 /* On x86-64 the loader picks between SSE2 and AVX2; NEON is what every aarch64 has. Needs glibc's ifunc. */
@@ -30,6 +31,7 @@
 
 static inline int clamp(int v, int lo, int hi) { return v < lo ? lo : v > hi ? hi : v; }
 static inline float limit(float v, float lo, float hi) { v = v > lo ? v : lo; return v < hi ? v : hi; } /* NaN: lo */
+static inline int floor_of(float v) { int i = (int)v; return i - ((float)i > v); }
 static inline int least(int a, int b) { return a < b ? a : b; }
 
 static inline const unsigned char *bytes_at(const Plane *p, int y) { return p->data + y * p->stride; }
@@ -41,68 +43,52 @@ typedef struct { Buffer y, u, v; } Colours;   /* u and v are not touched where t
 /* How a difference of colour counts: alike = max(0, 1 - luma dy^2 - chroma (du^2 + dv^2))^2. */
 typedef struct { float luma, chroma; } Scales;
 
-/* For `n` elements of a row: the mean over the window around each of the values whose colour is like its own.
+/* Rows around one row of elements, and how far it is from one of them to the next. */
+typedef struct { const float *y, *u, *v, *values; Py_ssize_t stride; } Window;
+
+/* For `n` elements, rounded up to whole strips: the mean over the window around each of the values whose colour is
+ * like its own. All rows must have STRIP elements more than are wanted; what they hold does not matter.
  * The window is a diamond: its 13 elements give what the 25 of the square gave. */
-WIDE static void mean_of_alike(const Colours *restrict own, const Colours *restrict window, const Buffer *restrict values,
-                          int row, int n, Scales scales, float *restrict out)
+WIDE static void mean_of_alike(const float *restrict y, const float *restrict u, const float *restrict v, Window window, int n,
+                          Scales scales, float *restrict out)
 {
-    static const float side_weights[WINDOW] = {2.0f / 16, 4.0f / 16, 4.0f / 16, 4.0f / 16, 2.0f / 16};
-    float total[BUFFER], weights[BUFFER];
-    const float *restrict centre = values->rows[row + RADIUS] + RADIUS, *restrict y = own->y.rows[row + RADIUS] + RADIUS,
-                *restrict u = own->u.rows[row + RADIUS] + RADIUS, *restrict v = own->v.rows[row + RADIUS] + RADIUS;
-    for (int x = 0; x < n; x++) {
-        total[x] = SELF * centre[x];
-        weights[x] = SELF;
+    /* Weights of the diamond: products of (2, 4, 4, 4, 2) / 16 along each axis. */
+    static const float near = 16.0f / 256, tip = 8.0f / 256;
+    const Py_ssize_t s = window.stride, count = (n + STRIP - 1) / STRIP * STRIP;
+    const float *restrict wy = window.y, *restrict wu = window.u, *restrict wv = window.v, *restrict p = window.values;
+    const float luma = scales.luma, chroma = scales.chroma;
+#define TAP(k, share) { \
+        float d = y[x] - wy[x + (k)]; \
+        float a = 1.0f - d * d * luma; \
+        a = a > 0.0f ? a : 0.0f; \
+        a = a * a * (share); \
+        t += a * p[x + (k)]; \
+        w += a; }
+#define COLOUR_TAP(k, share) { \
+        float d = y[x] - wy[x + (k)], e = u[x] - wu[x + (k)], f = v[x] - wv[x + (k)]; \
+        float a = 1.0f - d * d * luma - (e * e + f * f) * chroma; \
+        a = a > 0.0f ? a : 0.0f; \
+        a = a * a * (share); \
+        t += a * p[x + (k)]; \
+        w += a; }
+#define DIAMOND(TAP) \
+    for (Py_ssize_t x = 0; x < count; x++) { \
+        float t = SELF * p[x], w = SELF; \
+        TAP(-2 * s, tip) \
+        TAP(-s - 1, near) TAP(-s, near) TAP(-s + 1, near) \
+        TAP(-2, tip) TAP(-1, near) TAP(0, near) TAP(1, near) TAP(2, tip) \
+        TAP(s - 1, near) TAP(s, near) TAP(s + 1, near) \
+        TAP(2 * s, tip) \
+        out[x] = t / w; \
     }
-    for (int j = 0; j < WINDOW; j++) {
-        const float *restrict wy = window->y.rows[row + j], *restrict p = values->rows[row + j];
-        const float *restrict wu = window->u.rows[row + j], *restrict wv = window->v.rows[row + j];
-        const float side = side_weights[j];
-#define COUNT(i) \
-            a = a > 0.0f ? a : 0.0f; \
-            a = a * a * (side * side_weights[i]); \
-            t += a * p[x + i]; \
-            w += a;
-#define TAP(i) { \
-            float d = y[x] - wy[x + i]; \
-            float a = 1.0f - d * d * scales.luma; \
-            COUNT(i) }
-#define COLOUR_TAP(i) { \
-            float d = y[x] - wy[x + i], e = u[x] - wu[x + i], f = v[x] - wv[x + i]; \
-            float a = 1.0f - d * d * scales.luma - (e * e + f * f) * scales.chroma; \
-            COUNT(i) }
-        const int reach = j == 0 || j == 4 ? 0 : j == 2 ? 2 : 1;
-#define ROW(taps) for (int x = 0; x < n; x++) { float t = total[x], w = weights[x]; taps total[x] = t; weights[x] = w; }
-        if (scales.chroma > 0) {
-            if (reach == 0) ROW(COLOUR_TAP(2))
-            else if (reach == 1) ROW(COLOUR_TAP(1) COLOUR_TAP(2) COLOUR_TAP(3))
-            else ROW(COLOUR_TAP(0) COLOUR_TAP(1) COLOUR_TAP(2) COLOUR_TAP(3) COLOUR_TAP(4))
-        } else {
-            if (reach == 0) ROW(TAP(2))
-            else if (reach == 1) ROW(TAP(1) TAP(2) TAP(3))
-            else ROW(TAP(0) TAP(1) TAP(2) TAP(3) TAP(4))
-        }
-#undef ROW
-#undef COUNT
-#undef TAP
+    if (chroma > 0)
+        DIAMOND(COLOUR_TAP)
+    else
+        DIAMOND(TAP)
+#undef DIAMOND
 #undef COLOUR_TAP
-    }
-    for (int x = 0; x < n; x++)
-        out[x] = total[x] / weights[x];
+#undef TAP
 }
-
-typedef struct { const float *top, *bottom; float weight; } RowPair;
-
-/* The rows of vectors around pixel row y, and the share of the lower one. */
-static RowPair vector_rows(const float *vectors, int block_rows, int block_cols, int block, int y)
-{
-    float v = limit(((float)y + 0.5f) / (float)block - 0.5f, 0, (float)(block_rows - 1));
-    int i = least((int)v, block_rows - 1);
-    return (RowPair){vectors + (Py_ssize_t)i * block_cols * 2,
-                     vectors + (Py_ssize_t)least(i + 1, block_rows - 1) * block_cols * 2, v - (float)i};
-}
-
-typedef struct { int left, right; float weight; } ColumnPair;
 
 typedef struct {
     Plane previous, current, vectors, residual, probability, variance, out_probability, out_variance;
@@ -110,12 +96,18 @@ typedef struct {
     int block;
     Scales scales;
     float exact, drift, misfit;
+    /* The grid in patches of one vector each: blocks, or parts of blocks of PATCH pixels. */
+    int patch, patch_rows, patch_cols, tile_rows, tile_cols;
     /* scratch */
     float *flow;            /* the vectors, finite and bounded */
-    float *lerped;          /* the vectors of one pixel row */
-    ColumnPair *columns;    /* for each pixel column, its columns of vectors */
     float *low, *high;      /* extremes of each cell of the mask */
-    unsigned char *busy;    /* one row of tiles */
+    float *least, *most;    /* extremes of what each patch can fetch */
+    float *across;          /* the same for a row of tiles, two rows of patches */
+    unsigned char *busy;    /* whether each tile can fetch what differs */
+    unsigned char *needed;  /* whether such a tile reads from a patch */
+    /* What patches fetch, as the elements (0, 0) of pictures with a rim of RADIUS. */
+    float *y, *u, *v, *moved, *grown, *difference;
+    Py_ssize_t stride;
 } Carry;
 
 WIDE static void cell_extremes(const Plane *mask, int cell_rows, int cell_cols, float *low, float *high)
@@ -143,49 +135,218 @@ WIDE static void cell_extremes(const Plane *mask, int cell_rows, int cell_cols, 
     }
 }
 
-/* Whether the mask differs anywhere in the cells that the windows of this tile can reach. */
-static int tile_differs(const Carry *c, int ty, int tx, int cell_cols, int block_rows, int block_cols)
+static const float *vector_at(const Carry *c, int y, int x)
 {
-    int rows = (int)c->current.rows, cols = (int)c->current.cols;
-    int y0 = ty * TILE, x0 = tx * TILE, y1 = least(y0 + TILE, rows) - 1, x1 = least(x0 + TILE, cols) - 1;
-    int by0 = clamp((y0 - RADIUS) / c->block - 1, 0, block_rows - 1), by1 = clamp((y1 + RADIUS) / c->block + 1, 0, block_rows - 1);
-    int bx0 = clamp((x0 - RADIUS) / c->block - 1, 0, block_cols - 1), bx1 = clamp((x1 + RADIUS) / c->block + 1, 0, block_cols - 1);
-    float dx0 = FAR, dx1 = -FAR, dy0 = FAR, dy1 = -FAR;
-    for (int y = by0; y <= by1; y++)
-        for (int x = bx0; x <= bx1; x++) {
-            const float *v = c->flow + 2 * ((Py_ssize_t)y * block_cols + x);
-            dx0 = v[0] < dx0 ? v[0] : dx0;
-            dx1 = v[0] > dx1 ? v[0] : dx1;
-            dy0 = v[1] < dy0 ? v[1] : dy0;
-            dy1 = v[1] > dy1 ? v[1] : dy1;
-        }
-    int sy0 = clamp((int)floorf((float)(y0 - RADIUS) + dy0), 0, rows - 1) / CELL, sy1 = clamp((int)floorf((float)(y1 + RADIUS) + dy1) + 1, 0, rows - 1) / CELL;
-    int sx0 = clamp((int)floorf((float)(x0 - RADIUS) + dx0), 0, cols - 1) / CELL, sx1 = clamp((int)floorf((float)(x1 + RADIUS) + dx1) + 1, 0, cols - 1) / CELL;
-    float low = c->low[sy0 * cell_cols + sx0], high = c->high[sy0 * cell_cols + sx0];
-    for (int y = sy0; y <= sy1; y++)
-        for (int x = sx0; x <= sx1; x++) {
-            float a = c->low[y * cell_cols + x], b = c->high[y * cell_cols + x];
-            low = a < low ? a : low;
-            high = b > high ? b : high;
-        }
-    return high - low > SURE;
+    return c->flow + 2 * ((Py_ssize_t)(y / c->block) * (c->vectors.cols / 2) + x / c->block);
 }
 
-static void tile_copy(const Carry *c, int ty, int tx, int block_rows, int block_cols)
+/* The extremes of the cells that each patch can fetch from. */
+static void patch_extremes(const Carry *c)
+{
+    int rows = (int)c->current.rows, cols = (int)c->current.cols, cell_cols = (cols + CELL - 1) / CELL;
+    for (int py = 0; py < c->patch_rows; py++)
+        for (int px = 0; px < c->patch_cols; px++) {
+            int y0 = py * c->patch, x0 = px * c->patch, y1 = least(y0 + c->patch, rows), x1 = least(x0 + c->patch, cols);
+            const float *v = vector_at(c, y0, x0);
+            int dx = floor_of(v[0]), dy = floor_of(v[1]);
+            int cy0 = clamp(y0 + dy, 0, rows - 1) / CELL, cy1 = clamp(y1 + dy, 0, rows - 1) / CELL;
+            int cx0 = clamp(x0 + dx, 0, cols - 1) / CELL, cx1 = clamp(x1 + dx, 0, cols - 1) / CELL;
+            float low = c->low[cy0 * cell_cols + cx0], high = c->high[cy0 * cell_cols + cx0];
+            for (int y = cy0; y <= cy1; y++)
+                for (int x = cx0; x <= cx1; x++) {
+                    float a = c->low[y * cell_cols + x], b = c->high[y * cell_cols + x];
+                    low = a < low ? a : low;
+                    high = b > high ? b : high;
+                }
+            c->least[py * c->patch_cols + px] = low;
+            c->most[py * c->patch_cols + px] = high;
+        }
+}
+
+/* The patches that windows of tile number `tile` reach into. */
+static inline void patches_near(int tile, int side, int patch, int *first, int *last)
+{
+    int from = tile * TILE - RADIUS, to = (tile + 1) * TILE - 1 + RADIUS;
+    *first = (from > 0 ? from : 0) / patch;
+    *last = least(to, side - 1) / patch;
+}
+
+/* Marks the tiles whose windows can reach what differs, and the patches they reach. */
+static void tiles_mark(const Carry *c)
+{
+    int rows = (int)c->current.rows, cols = (int)c->current.cols;
+    float *restrict low = c->across, *restrict high = c->across + c->patch_cols;
+    memset(c->needed, 0, (size_t)c->patch_rows * (size_t)c->patch_cols);
+    for (int ty = 0; ty < c->tile_rows; ty++) {
+        int top, bottom;
+        patches_near(ty, rows, c->patch, &top, &bottom);
+        memcpy(low, c->least + (Py_ssize_t)top * c->patch_cols, sizeof(float) * (size_t)c->patch_cols);
+        memcpy(high, c->most + (Py_ssize_t)top * c->patch_cols, sizeof(float) * (size_t)c->patch_cols);
+        for (int py = top + 1; py <= bottom; py++) {
+            const float *restrict a = c->least + (Py_ssize_t)py * c->patch_cols, *restrict b = c->most + (Py_ssize_t)py * c->patch_cols;
+            for (int px = 0; px < c->patch_cols; px++) {
+                low[px] = a[px] < low[px] ? a[px] : low[px];
+                high[px] = b[px] > high[px] ? b[px] : high[px];
+            }
+        }
+        for (int tx = 0; tx < c->tile_cols; tx++) {
+            int left, right;
+            patches_near(tx, cols, c->patch, &left, &right);
+            float a = low[left], b = high[left];
+            for (int px = left + 1; px <= right; px++) {
+                a = low[px] < a ? low[px] : a;
+                b = high[px] > b ? high[px] : b;
+            }
+            c->busy[ty * c->tile_cols + tx] = b - a > SURE;
+            if (b - a > SURE)
+                for (int py = top; py <= bottom; py++)
+                    memset(c->needed + (Py_ssize_t)py * c->patch_cols + left, 1, (size_t)(right - left + 1));
+        }
+    }
+}
+
+/* What a patch of PATCH x PATCH fetches from a place inside the picture. */
+#define FETCH(name, type) \
+static inline void name(const type *restrict p, Py_ssize_t stride, float fx, float fy, float *restrict out, Py_ssize_t out_stride) \
+{ \
+    float above[PATCH]; \
+    for (int i = 0; i < PATCH; i++) \
+        above[i] = (float)p[i] + fx * ((float)p[i + 1] - (float)p[i]); \
+    for (int j = 0; j < PATCH; j++) { \
+        float below[PATCH]; \
+        p += stride; \
+        for (int i = 0; i < PATCH; i++) { \
+            below[i] = (float)p[i] + fx * ((float)p[i + 1] - (float)p[i]); \
+            out[i] = above[i] + fy * (below[i] - above[i]); \
+            above[i] = below[i]; \
+        } \
+        out += out_stride; \
+    } \
+}
+FETCH(fetch_bytes, unsigned char)
+FETCH(fetch_floats, float)
+
+typedef struct { int left, top, right, down; float x_weight, y_weight; } Place;
+
+static inline float mixed(Place at, float a, float b, float d, float e)
+{
+    float t = a + at.x_weight * (b - a), u = d + at.x_weight * (e - d);
+    return t + at.y_weight * (u - t);
+}
+
+static inline float byte_at(const Plane *plane, Place at)
+{
+    const unsigned char *p = bytes_at(plane, at.top), *q = bytes_at(plane, at.down);
+    return mixed(at, (float)p[at.left], (float)p[at.right], (float)q[at.left], (float)q[at.right]);
+}
+
+static inline float float_at(const Plane *plane, Place at)
+{
+    const float *p = floats_at(plane, at.top), *q = floats_at(plane, at.down);
+    return mixed(at, p[at.left], p[at.right], q[at.left], q[at.right]);
+}
+
+/* A patch of any size, from any place. */
+static void patch_fetch_slowly(const Carry *c, int y0, int x0, int y1, int x1, const float *v)
+{
+    int rows = (int)c->current.rows, cols = (int)c->current.cols;
+    for (int y = y0; y < y1; y++)
+        for (int x = x0; x < x1; x++) {
+            float from_x = (float)x + v[0], from_y = (float)y + v[1];
+            float sx = limit(from_x, 0, (float)(cols - 1)), sy = limit(from_y, 0, (float)(rows - 1));
+            float outside = fabsf(from_x - sx) + fabsf(from_y - sy);
+            Place at = {.left = (int)sx, .top = (int)sy};
+            at.right = least(at.left + 1, cols - 1);
+            at.down = least(at.top + 1, rows - 1);
+            at.x_weight = sx - (float)at.left;
+            at.y_weight = sy - (float)at.top;
+            Py_ssize_t k = y * c->stride + x;
+            c->y[k] = byte_at(&c->previous, at);
+            if (c->scales.chroma > 0) {
+                c->u[k] = byte_at(&c->previous_u, at);
+                c->v[k] = byte_at(&c->previous_v, at);
+            }
+            c->moved[k] = float_at(&c->probability, at);
+            c->grown[k] = float_at(&c->variance, at) + UNSEEN * outside * outside;
+        }
+}
+
+WIDE static void patches_fetch(const Carry *c)
+{
+    int rows = (int)c->current.rows, cols = (int)c->current.cols;
+    for (int py = 0; py < c->patch_rows; py++)
+        for (int px = 0; px < c->patch_cols; px++) {
+            if (!c->needed[py * c->patch_cols + px])
+                continue;
+            int y0 = py * c->patch, x0 = px * c->patch, y1 = least(y0 + c->patch, rows), x1 = least(x0 + c->patch, cols);
+            const float *v = vector_at(c, y0, x0);
+            int floor_x = floor_of(v[0]), floor_y = floor_of(v[1]), left = x0 + floor_x, top = y0 + floor_y;
+            Py_ssize_t k = y0 * c->stride + x0;
+            if (c->patch == PATCH && y1 - y0 == PATCH && x1 - x0 == PATCH && left >= 0 && top >= 0 && left + PATCH < cols &&
+                top + PATCH < rows) {
+                float fx = v[0] - (float)floor_x, fy = v[1] - (float)floor_y;
+                fetch_bytes(bytes_at(&c->previous, top) + left, c->previous.stride, fx, fy, c->y + k, c->stride);
+                if (c->scales.chroma > 0) {
+                    fetch_bytes(bytes_at(&c->previous_u, top) + left, c->previous_u.stride, fx, fy, c->u + k, c->stride);
+                    fetch_bytes(bytes_at(&c->previous_v, top) + left, c->previous_v.stride, fx, fy, c->v + k, c->stride);
+                }
+                fetch_floats(floats_at(&c->probability, top) + left, c->probability.stride / (Py_ssize_t)sizeof(float), fx, fy, c->moved + k, c->stride);
+                fetch_floats(floats_at(&c->variance, top) + left, c->variance.stride / (Py_ssize_t)sizeof(float), fx, fy, c->grown + k, c->stride);
+                for (int j = 0; j < PATCH; j++) {
+                    const unsigned char *restrict own = bytes_at(&c->current, y0 + j) + x0;
+                    const float *restrict from = c->y + k + j * c->stride;
+                    float *restrict difference = c->difference + k + j * c->stride;
+                    for (int i = 0; i < PATCH; i++)
+                        difference[i] = fabsf((float)own[i] - from[i]);
+                }
+            } else {
+                patch_fetch_slowly(c, y0, x0, y1, x1, v);
+                for (int y = y0; y < y1; y++)
+                    for (int x = x0; x < x1; x++)
+                        c->difference[y * c->stride + x] = fabsf((float)bytes_at(&c->current, y)[x] - c->y[y * c->stride + x]);
+            }
+        }
+}
+
+/* Repeats the outermost elements into the rim. */
+static void rim_fill(float *field, int rows, int cols, Py_ssize_t stride)
+{
+    for (int y = 0; y < rows; y++)
+        for (int i = 1; i <= RADIUS; i++) {
+            field[y * stride - i] = field[y * stride];
+            field[y * stride + cols - 1 + i] = field[y * stride + cols - 1];
+        }
+    for (int i = 1; i <= RADIUS; i++) {
+        memcpy(field - i * stride - RADIUS, field - RADIUS, sizeof(float) * (size_t)(cols + 2 * RADIUS));
+        memcpy(field + (rows - 1 + i) * stride - RADIUS, field + (rows - 1) * stride - RADIUS, sizeof(float) * (size_t)(cols + 2 * RADIUS));
+    }
+}
+
+static void tile_copy(const Carry *c, int ty, int tx)
 {
     int rows = (int)c->current.rows, cols = (int)c->current.cols;
     int y0 = ty * TILE, x0 = tx * TILE, y1 = least(y0 + TILE, rows), x1 = least(x0 + TILE, cols);
-    int by = least((y0 + TILE / 2) / c->block, block_rows - 1), bx = least((x0 + TILE / 2) / c->block, block_cols - 1);
-    const float *v = c->flow + 2 * ((Py_ssize_t)by * block_cols + bx);
-    int dx = (int)floorf(v[0] + 0.5f), dy = (int)floorf(v[1] + 0.5f);
-    float r = floats_at(&c->residual, by)[bx], growth = c->drift + c->misfit * r * r;
-    int inside = x0 + dx >= 0 && x1 + dx <= cols;
+    int mid_y = least(y0 + TILE / 2, rows - 1), mid_x = least(x0 + TILE / 2, cols - 1);
+    const float *v = vector_at(c, mid_y, mid_x);
+    int dx = floor_of(v[0] + 0.5f), dy = floor_of(v[1] + 0.5f);
+    float r = floats_at(&c->residual, mid_y / c->block)[mid_x / c->block], growth = c->drift + c->misfit * r * r;
+    if (x1 - x0 == TILE && x0 + dx >= 0 && x1 + dx <= cols && y0 + dy >= 0 && y1 + dy <= rows) {
+        for (int y = y0; y < y1; y++) {
+            float four[TILE];
+            memcpy(floats_at(&c->out_probability, y) + x0, floats_at(&c->probability, y + dy) + x0 + dx, sizeof(four));
+            memcpy(four, floats_at(&c->variance, y + dy) + x0 + dx, sizeof(four));
+            for (int i = 0; i < TILE; i++)
+                four[i] += growth;
+            memcpy(floats_at(&c->out_variance, y) + x0, four, sizeof(four));
+        }
+        return;
+    }
     for (int y = y0; y < y1; y++) {
         int sy = clamp(y + dy, 0, rows - 1);
         const float *p = floats_at(&c->probability, sy), *q = floats_at(&c->variance, sy);
         float *op = floats_at(&c->out_probability, y), *oq = floats_at(&c->out_variance, y);
         for (int x = x0; x < x1; x++) {
-            int sx = inside ? x + dx : clamp(x + dx, 0, cols - 1);
+            int sx = clamp(x + dx, 0, cols - 1);
             float outside = (float)(abs(x + dx - sx) + abs(y + dy - sy));
             op[x] = p[sx];
             oq[x] = q[sx] + growth + UNSEEN * outside * outside;
@@ -193,162 +354,96 @@ static void tile_copy(const Carry *c, int ty, int tx, int block_rows, int block_
     }
 }
 
-/* Where the elements of one row are sampled: between (left, top) and (left + 1, top + 1). */
-typedef struct { int left[BUFFER], top[BUFFER]; float x_weight[BUFFER], y_weight[BUFFER]; } Places;
-
-WIDE static void sample_bytes(const Plane *plane, const Places *at, int n, float *restrict out)
+static inline void row_of_bytes(const unsigned char *restrict row, int n, float *restrict out)
 {
-    /* Scalar loads first, arithmetic after: SSE2 and NEON have no gather, but can do the rest four at a time. */
-    unsigned char upper[BUFFER * 2], lower[BUFFER * 2];
-    Py_ssize_t right = plane->cols > 1, down = plane->rows > 1 ? plane->stride : 0;
-    for (int i = 0; i < n; i++) {
-        const unsigned char *p = plane->data + at->top[i] * plane->stride + at->left[i];
-        upper[2 * i] = p[0];
-        upper[2 * i + 1] = p[right];
-        lower[2 * i] = p[down];
-        lower[2 * i + 1] = p[down + right];
-    }
-    for (int i = 0; i < n; i++) {
-        float a = (float)upper[2 * i], b = (float)upper[2 * i + 1], d = (float)lower[2 * i], e = (float)lower[2 * i + 1];
-        float t = a + at->x_weight[i] * (b - a), u = d + at->x_weight[i] * (e - d);
-        out[i] = t + at->y_weight[i] * (u - t);
-    }
-}
-
-/* From the place number `first` on. */
-WIDE static void sample_floats(const Plane *plane, const Places *at, int first, int n, float *restrict out)
-{
-    Py_ssize_t right = plane->cols > 1, down = plane->rows > 1;
-    for (int i = 0; i < n; i++) {
-        int k = first + i;
-        const float *p = floats_at(plane, at->top[k]) + at->left[k], *q = floats_at(plane, at->top[k] + (int)down) + at->left[k];
-        float t = p[0] + at->x_weight[k] * (p[right] - p[0]), u = q[0] + at->x_weight[k] * (q[right] - q[0]);
-        out[i] = t + at->y_weight[k] * (u - t);
-    }
-}
-
-/* Elements x, x + 1, ... of row y; the rim is repeated outside. */
-WIDE static void row_of_bytes(const Plane *plane, int y, int x, int n, float *restrict out)
-{
-    const unsigned char *restrict row = bytes_at(plane, y);
-    int cols = (int)plane->cols, from = clamp(-x, 0, n), to = clamp(cols - x, from, n);
-    for (int i = 0; i < from; i++)
-        out[i] = (float)row[0];
-    for (int i = from; i < to; i++)
-        out[i] = (float)row[x + i];
-    for (int i = to; i < n; i++)
-        out[i] = (float)row[cols - 1];
+    for (int i = 0; i < n; i++)
+        out[i] = (float)row[i];
 }
 
 /* The span of tiles [tx0, tx1) of tile row ty. */
-WIDE static void span_carry(const Carry *c, int ty, int tx0, int tx1, int block_rows, int block_cols)
+WIDE static void span_carry(const Carry *c, int ty, int tx0, int tx1)
 {
     int rows = (int)c->current.rows, cols = (int)c->current.cols;
-    int y0 = ty * TILE, x0 = tx0 * TILE, height = least(TILE, rows - y0), width = least(tx1 * TILE, cols) - x0;
+    int x0 = tx0 * TILE, y1 = least((ty + 1) * TILE, rows), width = least(tx1 * TILE, cols) - x0;
     static const float ninth = 1.0f / 9;
-    Colours own, source;
-    Buffer moved, difference;
-    int coloured = c->scales.chroma > 0;
-    float grown[TILE][BUFFER], alike[BUFFER];
-    int first = c->columns[clamp(x0 - RADIUS, 0, cols - 1)].left, last = c->columns[clamp(x0 + width + RADIUS - 1, 0, cols - 1)].right;
-    int count = width + 2 * RADIUS;
-    for (int j = 0; j < height + 2 * RADIUS; j++) {
-        int y = clamp(y0 + j - RADIUS, 0, rows - 1);
-        RowPair pair = vector_rows(c->flow, block_rows, block_cols, c->block, y);
-        float *restrict between = c->lerped;
-        for (int k = 2 * first; k < 2 * last + 2; k++)
-            between[k] = pair.top[k] + pair.weight * (pair.bottom[k] - pair.top[k]);
-        Places at;
-        float outside[BUFFER];
-        for (int i = 0; i < count; i++) {
-            int x = clamp(x0 + i - RADIUS, 0, cols - 1);
-            const ColumnPair k = c->columns[x];
-            const float *a = between + 2 * k.left, *b = between + 2 * k.right;
-            float from_x = (float)x + (a[0] + k.weight * (b[0] - a[0])), from_y = (float)y + (a[1] + k.weight * (b[1] - a[1]));
-            float sx = limit(from_x, 0, (float)(cols - 1)), sy = limit(from_y, 0, (float)(rows - 1));
-            outside[i] = fabsf(from_x - sx) + fabsf(from_y - sy);
-            at.left[i] = least((int)sx, cols > 1 ? cols - 2 : 0);
-            at.top[i] = least((int)sy, rows > 1 ? rows - 2 : 0);
-            at.x_weight[i] = sx - (float)at.left[i];
-            at.y_weight[i] = sy - (float)at.top[i];
+    const float exact = c->exact * c->exact, drift = c->drift, misfit = c->misfit;
+    float own_y[BUFFER], own_u[BUFFER], own_v[BUFFER], alike[BUFFER];
+    for (int y = ty * TILE; y < y1; y++) {
+        const Py_ssize_t k = y * c->stride + x0;
+        row_of_bytes(bytes_at(&c->current, y) + x0, width, own_y);
+        if (c->scales.chroma > 0) {
+            row_of_bytes(bytes_at(&c->current_u, y) + x0, width, own_u);
+            row_of_bytes(bytes_at(&c->current_v, y) + x0, width, own_v);
         }
-        sample_bytes(&c->previous, &at, count, source.y.rows[j]);
-        row_of_bytes(&c->current, y, x0 - RADIUS, count, own.y.rows[j]);
-        if (coloured) {
-            sample_bytes(&c->previous_u, &at, count, source.u.rows[j]);
-            sample_bytes(&c->previous_v, &at, count, source.v.rows[j]);
-            row_of_bytes(&c->current_u, y, x0 - RADIUS, count, own.u.rows[j]);
-            row_of_bytes(&c->current_v, y, x0 - RADIUS, count, own.v.rows[j]);
-        }
-        sample_floats(&c->probability, &at, 0, count, moved.rows[j]);
-        for (int i = 0; i < count; i++)
-            difference.rows[j][i] = fabsf(own.y.rows[j][i] - source.y.rows[j][i]);
-        if (j >= RADIUS && j < height + RADIUS) {
-            float *restrict grow = grown[j - RADIUS];
-            sample_floats(&c->variance, &at, RADIUS, width, grow);
-            for (int i = 0; i < width; i++)
-                grow[i] += UNSEEN * outside[i + RADIUS] * outside[i + RADIUS];
-        }
-    }
-    for (int j = 0; j < height; j++) {
-        float *restrict p = floats_at(&c->out_probability, y0 + j) + x0, *restrict q = floats_at(&c->out_variance, y0 + j) + x0;
-        const float *restrict here = difference.rows[j + RADIUS] + RADIUS, *restrict up = difference.rows[j + RADIUS - 1] + RADIUS,
-                    *restrict down = difference.rows[j + RADIUS + 1] + RADIUS, *restrict m = moved.rows[j + RADIUS] + RADIUS;
-        mean_of_alike(&own, &source, &moved, j, width, c->scales, alike);
+        mean_of_alike(own_y, own_u, own_v, (Window){c->y + k, c->u + k, c->v + k, c->moved + k, c->stride}, width, c->scales, alike);
+        float *restrict p = floats_at(&c->out_probability, y) + x0, *restrict q = floats_at(&c->out_variance, y) + x0;
+        const float *restrict here = c->difference + k, *restrict up = here - c->stride, *restrict down = here + c->stride;
+        const float *restrict m = c->moved + k, *restrict grown = c->grown + k;
         for (int x = 0; x < width; x++) {
-            float d = here[x] * here[x], share = d / (d + c->exact * c->exact);
+            float d = here[x] * here[x], share = d / (d + exact);
             float r = ((up[x - 1] + up[x] + up[x + 1]) + (here[x - 1] + here[x] + here[x + 1]) + (down[x - 1] + down[x] + down[x + 1])) * ninth;
             p[x] = m[x] + share * (alike[x] - m[x]);
-            q[x] = grown[j][x] + c->drift + c->misfit * r * r;
+            q[x] = grown[x] + drift + misfit * r * r;
         }
     }
 }
+
+#define FIELDS 6
 
 static int carry_run(Carry *c)
 {
     int rows = (int)c->current.rows, cols = (int)c->current.cols;
-    int block_rows = (int)c->vectors.rows, block_cols = (int)c->vectors.cols / 2;
-    int tile_rows = (rows + TILE - 1) / TILE, tile_cols = (cols + TILE - 1) / TILE;
+    size_t block_rows = (size_t)c->vectors.rows, block_cols = (size_t)c->vectors.cols / 2;
     int cell_rows = (rows + CELL - 1) / CELL, cell_cols = (cols + CELL - 1) / CELL;
-    Py_ssize_t cells = (Py_ssize_t)cell_rows * cell_cols, blocks = (Py_ssize_t)block_rows * block_cols;
-    c->flow = malloc(sizeof(float) * 2 * (size_t)blocks);
-    c->lerped = malloc(sizeof(float) * 2 * (size_t)block_cols);
-    c->columns = malloc(sizeof(ColumnPair) * (size_t)cols);
-    c->low = malloc(sizeof(float) * 2 * (size_t)cells);
-    c->busy = malloc((size_t)tile_cols + 1);
-    int done = c->flow && c->lerped && c->columns && c->low && c->busy;
-    if (done) {
+    c->patch = c->block % PATCH ? c->block : PATCH;
+    c->patch_rows = (rows - 1) / c->patch + 1;
+    c->patch_cols = (cols - 1) / c->patch + 1;
+    c->tile_rows = (rows + TILE - 1) / TILE;
+    c->tile_cols = (cols + TILE - 1) / TILE;
+    c->stride = cols + 2 * RADIUS + STRIP;
+    size_t cells = (size_t)cell_rows * (size_t)cell_cols, patches = (size_t)c->patch_rows * (size_t)c->patch_cols;
+    size_t field = (size_t)(rows + 2 * RADIUS) * (size_t)c->stride;
+    float *floats = malloc(sizeof(float) * (2 * block_rows * block_cols + 2 * cells + 2 * patches + 2 * (size_t)c->patch_cols + FIELDS * field));
+    unsigned char *marks = malloc(patches + (size_t)c->tile_rows * (size_t)c->tile_cols);
+    if (floats && marks) {
+        c->flow = floats;
+        c->low = c->flow + 2 * block_rows * block_cols;
         c->high = c->low + cells;
-        for (int y = 0; y < block_rows; y++)
-            for (int x = 0; x < 2 * block_cols; x++)
-                c->flow[(Py_ssize_t)y * 2 * block_cols + x] = limit(floats_at(&c->vectors, y)[x], -FAR, FAR);
-        for (int x = 0; x < cols; x++) {
-            float u = limit(((float)x + 0.5f) / (float)c->block - 0.5f, 0, (float)(block_cols - 1));
-            int left = least((int)u, block_cols - 1);
-            c->columns[x] = (ColumnPair){left, least(left + 1, block_cols - 1), u - (float)left};
-        }
+        c->least = c->high + cells;
+        c->most = c->least + patches;
+        c->across = c->most + patches;
+        float *first = c->across + 2 * c->patch_cols + RADIUS * c->stride + RADIUS;
+        float **fields[FIELDS] = {&c->y, &c->u, &c->v, &c->moved, &c->grown, &c->difference};
+        for (size_t i = 0; i < FIELDS; i++)
+            *fields[i] = first + i * field;
+        c->needed = marks;
+        c->busy = marks + patches;
+        for (size_t y = 0; y < block_rows; y++)
+            for (size_t x = 0; x < 2 * block_cols; x++)
+                c->flow[y * 2 * block_cols + x] = limit(floats_at(&c->vectors, (int)y)[x], -FAR, FAR);
         cell_extremes(&c->probability, cell_rows, cell_cols, c->low, c->high);
-        for (int ty = 0; ty < tile_rows; ty++) {
-            for (int tx = 0; tx < tile_cols; tx++) {
-                c->busy[tx] = (unsigned char)tile_differs(c, ty, tx, cell_cols, block_rows, block_cols);
-                if (!c->busy[tx])
-                    tile_copy(c, ty, tx, block_rows, block_cols);
-            }
-            for (int tx = 0; tx < tile_cols;) {
+        patch_extremes(c);
+        tiles_mark(c);
+        patches_fetch(c);
+        for (size_t i = 0; i < FIELDS; i++)
+            if (c->scales.chroma > 0 || (i != 1 && i != 2))
+                rim_fill(*fields[i], rows, cols, c->stride);
+        for (int ty = 0; ty < c->tile_rows; ty++)
+            for (int tx = 0; tx < c->tile_cols;) {
+                const unsigned char *row = c->busy + (Py_ssize_t)ty * c->tile_cols;
                 int end = tx;
-                while (end < tile_cols && end - tx < SPAN_TILES && c->busy[end])
+                while (end < c->tile_cols && end - tx < SPAN_TILES && row[end])
                     end++;
                 if (end > tx)
-                    span_carry(c, ty, tx, end, block_rows, block_cols);
-                tx = end > tx ? end : tx + 1;
+                    span_carry(c, ty, tx, end);
+                else
+                    tile_copy(c, ty, end++);
+                tx = end;
             }
-        }
     }
-    free(c->flow);
-    free(c->lerped);
-    free(c->columns);
-    free(c->low);
-    free(c->busy);
+    int done = floats && marks;
+    free(floats);
+    free(marks);
     return done ? 0 : -1;
 }
 
@@ -455,31 +550,41 @@ typedef struct {
 } Update;
 
 /* The filter step of one row of tiles; marks the tiles where the masks disagree. */
-WIDE static void tiles_fuse(const Update *u, int ty, unsigned char *busy)
+WIDE static void tiles_fuse(const Update *u, int ty, float *restrict apart, unsigned char *busy)
 {
     int rows = (int)u->luma.rows, cols = (int)u->luma.cols, y1 = least((ty + 1) * TILE, rows);
+    for (int x = 0; x < cols; x++)
+        apart[x] = 0;
     for (int y = ty * TILE; y < y1; y++) {
         const float *restrict p = floats_at(&u->probability, y), *restrict q = floats_at(&u->variance, y);
         const float *restrict z = floats_at(&u->measured, y), *restrict r = floats_at(&u->measured_variance, y);
         float *restrict op = floats_at(&u->out_probability, y), *restrict oq = floats_at(&u->out_variance, y);
         for (int x = 0; x < cols; x++) {
-            float gain = q[x] / (q[x] + r[x]);
-            op[x] = p[x] + gain * (z[x] - p[x]);
+            float gain = q[x] / (q[x] + r[x]), innovation = z[x] - p[x], d = fabsf(innovation);
+            op[x] = p[x] + gain * innovation;
             oq[x] = q[x] - gain * q[x];
+            apart[x] = d > apart[x] ? d : apart[x];
         }
     }
     for (int tx = 0; tx * TILE < cols; tx++) {
         int x1 = least((tx + 1) * TILE, cols);
         float most = 0;
-        for (int y = ty * TILE; y < y1; y++) {
-            const float *restrict p = floats_at(&u->probability, y), *restrict z = floats_at(&u->measured, y);
-            for (int x = tx * TILE; x < x1; x++) {
-                float d = fabsf(z[x] - p[x]);
-                most = d > most ? d : most;
-            }
-        }
+        for (int x = tx * TILE; x < x1; x++)
+            most = apart[x] > most ? apart[x] : most;
         busy[tx] = most > SURE;
     }
+}
+
+/* Elements x, x + 1, ... of a row; the rim is repeated outside. */
+static inline void bytes_around(const unsigned char *restrict row, int cols, int x, int n, float *restrict out)
+{
+    int from = clamp(-x, 0, n), to = clamp(cols - x, from, n);
+    for (int i = 0; i < from; i++)
+        out[i] = (float)row[0];
+    if (to > from)
+        row_of_bytes(row + x + from, to - from, out + from);
+    for (int i = to; i < n; i++)
+        out[i] = (float)row[cols - 1];
 }
 
 WIDE static void span_smooth(const Update *u, int ty, int tx0, int tx1, Plane *fused)
@@ -495,10 +600,10 @@ WIDE static void span_smooth(const Update *u, int ty, int tx0, int tx1, Plane *f
     for (int j = 0; j < height + 2 * RADIUS; j++) {
         int y = clamp(y0 + j - RADIUS, 0, rows - 1);
         const float *v = floats_at(fused, y), *p = floats_at(&u->probability, y), *z = floats_at(&u->measured, y);
-        row_of_bytes(&u->luma, y, x0 - RADIUS, count, own.y.rows[j]);
+        bytes_around(bytes_at(&u->luma, y), cols, x0 - RADIUS, count, own.y.rows[j]);
         if (coloured) {
-            row_of_bytes(&u->chroma_u, y, x0 - RADIUS, count, own.u.rows[j]);
-            row_of_bytes(&u->chroma_v, y, x0 - RADIUS, count, own.v.rows[j]);
+            bytes_around(bytes_at(&u->chroma_u, y), cols, x0 - RADIUS, count, own.u.rows[j]);
+            bytes_around(bytes_at(&u->chroma_v, y), cols, x0 - RADIUS, count, own.v.rows[j]);
         }
         for (int i = 0; i < count; i++) {
             int x = clamp(x0 + i - RADIUS, 0, cols - 1);
@@ -510,7 +615,8 @@ WIDE static void span_smooth(const Update *u, int ty, int tx0, int tx1, Plane *f
         float *restrict out = floats_at(&u->out_probability, y0 + j) + x0;
         const float *restrict here = innovation.rows[j + RADIUS] + RADIUS, *restrict up = innovation.rows[j + RADIUS - 1] + RADIUS,
                     *restrict down = innovation.rows[j + RADIUS + 1] + RADIUS, *restrict v = values.rows[j + RADIUS] + RADIUS;
-        mean_of_alike(&own, &own, &values, j, width, u->scales, alike);
+        const float *own_y = own.y.rows[j + RADIUS] + RADIUS, *own_u = own.u.rows[j + RADIUS] + RADIUS, *own_v = own.v.rows[j + RADIUS] + RADIUS;
+        mean_of_alike(own_y, own_u, own_v, (Window){own_y, own_u, own_v, v, BUFFER}, width, u->scales, alike);
         for (int x = 0; x < width; x++) {
             float d = ((up[x - 1] + up[x] + up[x + 1]) + (here[x - 1] + here[x] + here[x + 1]) + (down[x - 1] + down[x] + down[x + 1])) * ninth;
             out[x] = limit(v[x] + d / (d + u->repeat) * (alike[x] - v[x]), 0, 1);
@@ -523,13 +629,13 @@ static int update_run(Update *u)
     int rows = (int)u->luma.rows, cols = (int)u->luma.cols;
     int tile_rows = (rows + TILE - 1) / TILE, tile_cols = (cols + TILE - 1) / TILE;
     unsigned char *busy = malloc((size_t)tile_rows * (size_t)tile_cols);
-    float *values = malloc(sizeof(float) * (size_t)rows * (size_t)cols);
+    float *values = malloc(sizeof(float) * ((size_t)rows + 1) * (size_t)cols), *apart = values + (size_t)rows * (size_t)cols;
     int done = busy && values;
     if (done) {
         /* Windows reach into neighbours: they must see what was fused, not what is smoothed already. */
         Plane fused = {.data = (unsigned char *)values, .rows = rows, .cols = cols, .stride = (Py_ssize_t)sizeof(float) * cols};
         for (int ty = 0; ty < tile_rows; ty++)
-            tiles_fuse(u, ty, busy + (Py_ssize_t)ty * tile_cols);
+            tiles_fuse(u, ty, apart, busy + (Py_ssize_t)ty * tile_cols);
         for (int y = 0; y < rows; y++)
             memcpy(floats_at(&fused, y), floats_at(&u->out_probability, y), sizeof(float) * (size_t)cols);
         for (int ty = 0; ty < tile_rows; ty++)

@@ -19,8 +19,10 @@ Picture = tuple[U8, U8, U8]
 RADIUS = 2
 SIDE = np.array([2, 4, 4, 4, 2], np.float32) / np.float32(16)
 """Weights of the window along one axis; of the square only the diamond |x| + |y| <= RADIUS counts."""
-TILE = 8
+TILE = 4
 """Side of the tiles that are treated alike, in pixels."""
+PATCH = 4
+"""Blocks whose side is a multiple of this are looked at in patches of this side, in pixels."""
 CELL = 4
 """Side of the cells whose extremes say whether a mask differs, in pixels."""
 SURE = np.float32(1 / 32)
@@ -184,42 +186,40 @@ def _tiles_that_differ(probability: F32, vectors: F32, block_px: int) -> NDArray
     """Per pixel: whether the mask differs anywhere in the cells that the windows of its tile can reach."""
     rows, cols = probability.shape
     low, high = _per_tile(np.minimum, probability, CELL), _per_tile(np.maximum, probability, CELL)
-    busy = np.zeros((-(-rows // TILE), -(-cols // TILE)), np.bool_)
-
-    def blocks(first: int, last: int, count: int) -> slice:
-        # C rounds the quotient towards zero; the clamp makes that the same.
-        low, high = max(first - RADIUS, 0) // block_px - 1, (last + RADIUS) // block_px + 1
-        return slice(min(max(low, 0), count - 1), min(high, count - 1) + 1)
-
-    def cells(first: float, last: float, side: int) -> slice:
-        return slice(
-            int(np.clip(np.floor(first), 0, side - 1)) // CELL,
-            int(np.clip(np.floor(last) + 1, 0, side - 1)) // CELL + 1,
+    side = block_px if block_px % PATCH else PATCH
+    patches = -(-rows // side), -(-cols // side)
+    least, most = np.empty(patches, np.float32), np.empty(patches, np.float32)
+    for i, j in np.ndindex(*patches):
+        top, left = i * side, j * side
+        dx, dy = (int(d) for d in np.floor(vectors[top // block_px, left // block_px]))
+        reach = (
+            _cells(top + dy, min(top + side, rows) + dy, rows),
+            _cells(left + dx, min(left + side, cols) + dx, cols),
         )
-
+        least[i, j], most[i, j] = low[reach].min(), high[reach].max()
+    busy = np.zeros((-(-rows // TILE), -(-cols // TILE)), np.bool_)
     for i, j in np.ndindex(*busy.shape):
-        top, left = i * TILE, j * TILE
-        bottom, right = min(top + TILE, rows) - 1, min(left + TILE, cols) - 1
-        near = vectors[blocks(top, bottom, vectors.shape[0]), blocks(left, right, vectors.shape[1])]
-        least, most = near.min((0, 1)), near.max((0, 1))
-        reach = np.s_[
-            cells(top - RADIUS + least[1], bottom + RADIUS + most[1], rows),
-            cells(left - RADIUS + least[0], right + RADIUS + most[0], cols),
-        ]
-        busy[i, j] = high[reach].max() - low[reach].min() > SURE
+        near = _patches_near(i, rows, side), _patches_near(j, cols, side)
+        busy[i, j] = most[near].max() - least[near].min() > SURE
     return _spread(busy, probability.shape)
 
 
+def _cells(first: int, last: int, side: int) -> slice:
+    """Those that pixels `first` to `last` lie in."""
+    return slice(min(max(first, 0), side - 1) // CELL, min(max(last, 0), side - 1) // CELL + 1)
+
+
+def _patches_near(tile: int, side: int, patch: int) -> slice:
+    """Those that the windows of a tile reach into."""
+    first, last = tile * TILE - RADIUS, tile * TILE + TILE - 1 + RADIUS
+    return slice(max(first, 0) // patch, min(last, side - 1) // patch + 1)
+
+
 def _sample_points(vectors: F32, block_px: int, rows: int, cols: int) -> tuple[F32, F32]:
-    """Where each pixel stood: block vectors interpolated bilinearly between the block centres."""
-    y = np.arange(rows, dtype=np.float32)[:, None]
-    x = np.arange(cols, dtype=np.float32)[None, :]
-    side, half = np.float32(block_px), np.float32(0.5)
-    grid_x, grid_y = np.broadcast_arrays((x + half) / side - half, (y + half) / side - half)
-    # Transposed: first between rows of blocks, then between columns, as the C does.
-    dx = _bilinear(vectors[..., 0].T, grid_y, grid_x)
-    dy = _bilinear(vectors[..., 1].T, grid_y, grid_x)
-    return x + dx, y + dy
+    """Where each pixel stood: by the vector of its block, for the mean of two motions is neither."""
+    y, x = np.arange(rows), np.arange(cols)
+    own = vectors[(y // block_px)[:, None], x // block_px]
+    return x.astype(np.float32) + own[..., 0], y.astype(np.float32)[:, None] + own[..., 1]
 
 
 def _bilinear(values: F32, x: F32, y: F32) -> F32:
