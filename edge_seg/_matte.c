@@ -52,6 +52,15 @@ typedef struct {
 
 #define ROW(plane, row) ((plane)->data + (Py_ssize_t)(row) * (plane)->stride)
 
+/* memcpy of a whole block wherever it is one: its length is known then, and no call is made. */
+static inline void copy_wide(void *to, const void *from, int count, size_t size)
+{
+    if (count == WIDE)
+        memcpy(to, from, WIDE * size);
+    else
+        memcpy(to, from, (size_t)count * size);
+}
+
 static inline float clamp(float value, float limit)
 {
     value = value < limit ? value : limit;
@@ -200,10 +209,7 @@ static void learn_row(const Task *t, const Work *w, const Plane *colours, int ro
         float guide[3][BLOCK];
         for (int k = 0; k < 3; k++) {
             const uint8_t *from = ROW(&colours[k], 2 * row) + start;
-            if (count == WIDE)
-                memcpy(code[k], from, WIDE);
-            else
-                memcpy(code[k], from, (size_t)count);
+            copy_wide(code[k], from, count, 1);
             const float scale = k ? chroma : 1 / 255.0f;
             for (int i = 0; i < BLOCK; i++)
                 guide[k][i] = (float)(code[k][2 * i] - 128) * scale;
@@ -286,9 +292,9 @@ static void foreground(const Task *t, const Moments sum, const Result *r, int ro
         for (int i = 0; i < BLOCK; i++)
             code[2 * i] = code[2 * i + 1] = (uint8_t)value[i];
         uint8_t *colour = r->colour[k] + (Py_ssize_t)2 * row * t->cols + start;
-        memcpy(colour, code, (size_t)count);
+        copy_wide(colour, code, count, 1);
         if (2 * row + 1 < t->rows)
-            memcpy(colour + t->cols, code, (size_t)count);
+            copy_wide(colour + t->cols, code, count, 1);
     }
 }
 
@@ -407,7 +413,7 @@ static void expand_row(const Task *t, const Work *w, const Plane *colours, const
         }
         uint8_t code[3][WIDE] = {{0}};
         for (int k = 0; k < 3; k++)
-            memcpy(code[k], ROW(&colours[k], row) + start, (size_t)count);
+            copy_wide(code[k], ROW(&colours[k], row) + start, count, 1);
         float *mask = w->mask + (Py_ssize_t)row * w->wide + start;
         memcpy(alpha, mask, sizeof alpha);
         for (int i = 0; i < WIDE; i++) {
@@ -419,7 +425,7 @@ static void expand_row(const Task *t, const Work *w, const Plane *colours, const
         }
         memcpy(mask, alpha, sizeof alpha);
         for (int k = 0; k < FITS; k++)
-            memcpy((k < 3 ? r->gain[k] : r->offset) + at, field[k], sizeof(float) * (size_t)count);
+            copy_wide((k < 3 ? r->gain[k] : r->offset) + at, field[k], count, sizeof(float));
     }
 }
 
@@ -477,7 +483,6 @@ static void settle(const Task *t, const Work *w, const Result *r)
                 continue;
             int start = block * WIDE, count = t->cols - start < WIDE ? t->cols - start : WIDE;
             float low[WIDE + 2], high[WIDE + 2], lowest[WIDE], highest[WIDE];
-            int settled = 0;
             for (int i = 0; i < WIDE; i++) {
                 low[i + 1] = least(least(above[start + i], below[start + i]), here[start + i]);
                 high[i + 1] = most(most(above[start + i], below[start + i]), here[start + i]);
@@ -493,9 +498,12 @@ static void settle(const Task *t, const Work *w, const Result *r)
                 lowest[i] = least(least(low[i], low[i + 1]), low[i + 2]);
                 highest[i] = most(most(high[i], high[i + 1]), high[i + 2]);
             }
-            for (int i = 0; i < WIDE; i++)
-                settled |= (highest[i] < none) | (lowest[i] > all);
-            if (!settled)
+            float bottom = highest[0], top = lowest[0];
+            for (int i = 1; i < WIDE; i++) {
+                bottom = least(highest[i], bottom);
+                top = most(lowest[i], top);
+            }
+            if (bottom >= none && top <= all)
                 continue;
             Py_ssize_t at = (Py_ssize_t)row * t->cols + start;
             float kept[FITS][WIDE] = {{0}}, sure[WIDE], unsure[WIDE];
@@ -505,10 +513,10 @@ static void settle(const Task *t, const Work *w, const Result *r)
             }
             for (int k = 0; k < FITS; k++) {
                 float *plane = (k < 3 ? r->gain[k] : r->offset) + at;
-                memcpy(kept[k], plane, sizeof(float) * (size_t)count);
+                copy_wide(kept[k], plane, count, sizeof(float));
                 for (int i = 0; i < WIDE; i++)
                     kept[k][i] = k < 3 ? kept[k][i] * unsure[i] : kept[k][i] * unsure[i] + sure[i];
-                memcpy(plane, kept[k], sizeof(float) * (size_t)count);
+                copy_wide(plane, kept[k], count, sizeof(float));
             }
         }
     }
