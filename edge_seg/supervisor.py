@@ -94,6 +94,9 @@ class Supervisor:
             self._let_go(reader)
             if cause is None:
                 return
+            # What still refers to the device keeps it open: a camera that is plugged in again meanwhile becomes
+            # /dev/video1, and is not found.
+            gc.collect()
             if isinstance(cause, ConfigError) and self._is_first:
                 self.fatal = cause
                 return
@@ -169,9 +172,6 @@ class Supervisor:
         reader.thread.join(2 * READ_TIMEOUT_NS / 1e9)
         if reader.thread.is_alive():
             self._left_behind.append(reader)
-        # What still refers to the device keeps it open: a camera that is plugged in again meanwhile becomes
-        # /dev/video1, and is not found.
-        gc.collect()
 
     def _wait_for_drivers(self) -> None:
         """While too many readers hang in their drivers: waits for one to come back."""

@@ -90,6 +90,7 @@ class Camera:
         self._encoder: Any = None
         self._index = 0
         self._frozen = False
+        self._is_new = False
         draw(self._settings, 0, 0)
 
     def obey(self, line: str) -> None:
@@ -104,8 +105,8 @@ class Camera:
             self._state = word
 
     def watched_by(self, appsrc: Any) -> None:
-        self._encoder = None
         self._appsrc = appsrc
+        self._is_new = True
 
     def run(self) -> None:
         settings, due, packet = self._settings, time.monotonic(), b""
@@ -115,9 +116,10 @@ class Camera:
             self._index += 1
             if self._state == "stall" or self._appsrc is None:
                 continue
-            picture = draw(self._settings, self._index, time.monotonic_ns()).picture
-            if settings is not self._settings:
-                settings, self._encoder = self._settings, None
+            wanted = self._settings  # once: another thread changes it
+            picture = draw(wanted, self._index, time.monotonic_ns()).picture
+            if settings is not wanted or self._is_new:
+                settings, self._encoder, self._is_new = wanted, None, False
             if self._state != "freeze":
                 self._frozen = False
                 packet = self._encode(picture)
