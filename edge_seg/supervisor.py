@@ -94,9 +94,10 @@ class Supervisor:
             self._let_go(reader)
             if cause is None:
                 return
-            # What still refers to the device keeps it open: a camera that is plugged in again meanwhile becomes
-            # /dev/video1, and is not found.
-            gc.collect()
+            if reader.is_open:
+                # What still refers to the device keeps it open: a camera that is plugged in again meanwhile becomes
+                # /dev/video1, and is not found.
+                gc.collect()
             if isinstance(cause, ConfigError) and self._is_first:
                 self.fatal = cause
                 return
