@@ -13,7 +13,7 @@
 #define CELL 4               /* side of the cells whose extremes of the mask are kept */
 #define RADIUS 2
 #define STRIP 8               /* elements that are computed at once: no loop ends with single ones */
-#define SURE (1.0f / 32)      /* masks that differ by less are alike */
+#define SURE (1.0f / 16)      /* masks that differ by less are alike */
 #define SELF 1e-3f            /* what an element counts for itself at least */
 #define UNSEEN 0.05f         /* variance for each squared pixel that a source lies outside the picture */
 #define FAR 4096.0f           /* no vector is longer: keeps coordinates within int */
@@ -99,6 +99,7 @@ typedef struct {
     /* The grid in patches of one vector each: blocks, or parts of blocks of PATCH pixels. */
     int patch, patch_rows, patch_cols, tile_rows, tile_cols;
     /* scratch */
+    int *block_of, *patch_of;   /* in which block and patch a row or column is: dividing is slow */
     float *flow;            /* the vectors, finite and bounded */
     float *low, *high;      /* extremes of each cell of the mask */
     float *least, *most;    /* extremes of what each patch can fetch */
@@ -135,9 +136,9 @@ WIDE static void cell_extremes(const Plane *mask, int cell_rows, int cell_cols, 
     }
 }
 
-static const float *vector_at(const Carry *c, int y, int x)
+static inline const float *vector_at(const Carry *c, int y, int x)
 {
-    return c->flow + 2 * ((Py_ssize_t)(y / c->block) * (c->vectors.cols / 2) + x / c->block);
+    return c->flow + c->block_of[y] * c->vectors.cols + 2 * c->block_of[x];
 }
 
 /* The extremes of the cells that each patch can fetch from. */
@@ -164,11 +165,11 @@ static void patch_extremes(const Carry *c)
 }
 
 /* The patches that windows of tile number `tile` reach into. */
-static inline void patches_near(int tile, int side, int patch, int *first, int *last)
+static inline void patches_near(const int *patch_of, int tile, int side, int *first, int *last)
 {
     int from = tile * TILE - RADIUS, to = (tile + 1) * TILE - 1 + RADIUS;
-    *first = (from > 0 ? from : 0) / patch;
-    *last = least(to, side - 1) / patch;
+    *first = patch_of[from > 0 ? from : 0];
+    *last = patch_of[least(to, side - 1)];
 }
 
 /* Marks the tiles whose windows can reach what differs, and the patches they reach. */
@@ -179,7 +180,7 @@ static void tiles_mark(const Carry *c)
     memset(c->needed, 0, (size_t)c->patch_rows * (size_t)c->patch_cols);
     for (int ty = 0; ty < c->tile_rows; ty++) {
         int top, bottom;
-        patches_near(ty, rows, c->patch, &top, &bottom);
+        patches_near(c->patch_of, ty, rows, &top, &bottom);
         memcpy(low, c->least + (Py_ssize_t)top * c->patch_cols, sizeof(float) * (size_t)c->patch_cols);
         memcpy(high, c->most + (Py_ssize_t)top * c->patch_cols, sizeof(float) * (size_t)c->patch_cols);
         for (int py = top + 1; py <= bottom; py++) {
@@ -191,7 +192,7 @@ static void tiles_mark(const Carry *c)
         }
         for (int tx = 0; tx < c->tile_cols; tx++) {
             int left, right;
-            patches_near(tx, cols, c->patch, &left, &right);
+            patches_near(c->patch_of, tx, cols, &left, &right);
             float a = low[left], b = high[left];
             for (int px = left + 1; px <= right; px++) {
                 a = low[px] < a ? low[px] : a;
@@ -329,7 +330,7 @@ static void tile_copy(const Carry *c, int ty, int tx)
     int mid_y = least(y0 + TILE / 2, rows - 1), mid_x = least(x0 + TILE / 2, cols - 1);
     const float *v = vector_at(c, mid_y, mid_x);
     int dx = floor_of(v[0] + 0.5f), dy = floor_of(v[1] + 0.5f);
-    float r = floats_at(&c->residual, mid_y / c->block)[mid_x / c->block], growth = c->drift + c->misfit * r * r;
+    float r = floats_at(&c->residual, c->block_of[mid_y])[c->block_of[mid_x]], growth = c->drift + c->misfit * r * r;
     if (x1 - x0 == TILE && x0 + dx >= 0 && x1 + dx <= cols && y0 + dy >= 0 && y1 + dy <= rows) {
         for (int y = y0; y < y1; y++) {
             float four[TILE];
@@ -405,7 +406,15 @@ static int carry_run(Carry *c)
     size_t field = (size_t)(rows + 2 * RADIUS) * (size_t)c->stride;
     float *floats = malloc(sizeof(float) * (2 * block_rows * block_cols + 2 * cells + 2 * patches + 2 * (size_t)c->patch_cols + FIELDS * field));
     unsigned char *marks = malloc(patches + (size_t)c->tile_rows * (size_t)c->tile_cols);
-    if (floats && marks) {
+    int longer = rows > cols ? rows : cols;
+    c->block_of = malloc(sizeof(int) * 2 * (size_t)longer);
+    int done = floats && marks && c->block_of;
+    if (done) {
+        c->patch_of = c->block_of + longer;
+        for (int i = 0; i < longer; i++) {
+            c->block_of[i] = i / c->block;
+            c->patch_of[i] = i / c->patch;
+        }
         c->flow = floats;
         c->low = c->flow + 2 * block_rows * block_cols;
         c->high = c->low + cells;
@@ -441,7 +450,7 @@ static int carry_run(Carry *c)
                 tx = end;
             }
     }
-    int done = floats && marks;
+    free(c->block_of);
     free(floats);
     free(marks);
     return done ? 0 : -1;

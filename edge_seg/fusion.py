@@ -194,7 +194,8 @@ class Fusion:
                 f"flow on the grid {flow.grid_shape}, luma on {luma.shape}: they must be the same"
             )
         # Noise lowers the likeness, a change of light raises the residual; a new scene does both.
-        if float(flow.residual.mean()) < SCENE_RESIDUAL * (float(luma[::8, ::8].std()) + NOISE_LUMA):
+        deviation = cv2.meanStdDev(np.ascontiguousarray(luma[::8, ::8]))[1][0, 0]
+        if cv2.mean(flow.residual)[0] < SCENE_RESIDUAL * (float(deviation) + NOISE_LUMA):
             return True
         likeness = fusion_reference.similarity(previous_luma, luma, flow.vectors, flow.block_px)
         if max(likeness, 0.0) >= self._settings.scene_similarity:

@@ -25,7 +25,7 @@ PATCH = 4
 """Blocks whose side is a multiple of this are looked at in patches of this side, in pixels."""
 CELL = 4
 """Side of the cells whose extremes say whether a mask differs, in pixels."""
-SURE = np.float32(1 / 32)
+SURE = np.float32(1 / 16)
 """Masks that differ by less count as equal."""
 UNSEEN = np.float32(0.05)
 """Variance for each squared pixel that a source lies outside the picture: what enters was never seen."""
