@@ -99,9 +99,12 @@ def test_far_from_the_edge_nothing_shows() -> None:
     assert render(refined, frame)[:70, :70].max() == 0
 
 
-@pytest.mark.parametrize("passes", [1, 2])
+# Small windows are ill-conditioned on this noise: a second pass would magnify the rounding of the first.
+@pytest.mark.parametrize(
+    ("radius", "smoothing", "passes"), [(4, 2, 1), (4, 2, 2), (1, 0, 1), (5, 3, 1), (16, 16, 1), (16, 16, 2)]
+)
 @pytest.mark.parametrize(("rows", "cols"), [(144, 256), (37, 51), (3, 2), (1, 1), (1, 40), (40, 1)])
-def test_native_equals_reference(rows: int, cols: int, passes: int) -> None:
+def test_native_equals_reference(rows: int, cols: int, radius: int, smoothing: int, passes: int) -> None:
     native = pytest.importorskip("edge_seg._matte", reason="the extension was not built").refine
     rng = np.random.default_rng(rows)
     field = cv2.GaussianBlur(rng.random((rows, cols)).astype(np.float32), (0, 0), 5)
@@ -111,8 +114,8 @@ def test_native_equals_reference(rows: int, cols: int, passes: int) -> None:
     for kernel in (native, refine_reference):
         gain, offset = np.empty((3, rows, cols), np.float32), np.empty((rows, cols), np.float32)
         foreground = np.zeros((3, rows, cols), np.uint8)
-        kernel(mask, y, u, v, gain, offset, foreground, 4, 2, passes, 1e-3, 2.0, 0.05, 0.05, 0.25, 1.25,
-               1 / 64, 6.0, -1.0)  # fmt: skip
+        kernel(mask, y, u, v, gain, offset, foreground, radius, smoothing, passes, 1e-3, 2.0, 0.05,
+               0.05, 0.25, 1.25, 1 / 64, 6.0, -1.0)  # fmt: skip
         used = gain.any(axis=0)
         results.append((gain, offset, np.where(used, foreground, 0).astype(int)))
     for ours, theirs, tolerance in zip(*results, (2e-2, 2e-2, 1), strict=True):
