@@ -12,6 +12,7 @@ from edge_seg import config_file
 from edge_seg.commands import Subparsers
 from edge_seg.engine import Engine
 from edge_seg.errors import EXIT_OK
+from edge_seg.memory import limit_arenas
 from edge_seg.telemetry import MetricsServer
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ def register(commands: Subparsers) -> None:
 
 
 def handle(arguments: argparse.Namespace) -> int:
+    limit_arenas()
     config = config_file.load(arguments.config)
     logging.basicConfig(
         level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
