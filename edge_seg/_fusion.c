@@ -2,14 +2,15 @@
  *
  * Nearly all of a mask is surely person or surely background and moves nowhere. So the grid is cut into tiles;
  * where a tile's sources are all alike it is copied, and the costly part (bilinear samples, windows of alike
- * luma) runs over spans of the other tiles only, in small row buffers.
+ * colour) is for the other tiles and what their windows reach only. Samples are fetched in patches that have one
+ * vector each: one place and one fraction for all of their elements.
  */
 #include "_buffers.h"
 #include <math.h>
 #include <stdlib.h>
 
 #define TILE 4
-#define PATCH 4
+#define PATCH 4              /* side of the parts of large blocks that are fetched at once */
 #define CELL 4               /* side of the cells whose extremes of the mask are kept */
 #define RADIUS 2
 #define STRIP 8               /* elements that are computed at once: no loop ends with single ones */

@@ -68,6 +68,21 @@ def test_carry_equals_its_reference(
     assert np.all(np.abs(results[0][1] - results[1][1]) < 2e-4 + 1e-5 * results[1][1])
 
 
+@pytest.mark.parametrize("kernel", kernels)
+def test_two_motions_are_never_mixed(kernel: Any) -> None:
+    flat = (np.full((16, 32), 90, np.uint8),) * 3
+    mask = np.tile((np.arange(32) % 2).astype(np.float32), (16, 1))
+    vectors = np.zeros((4, 8, 2), np.float32)
+    vectors[:, 4:, 0] = 1  # the right half came from one pixel further right
+    out, grown = np.empty_like(mask), np.empty_like(mask)
+    kernel.carry(
+        flat, flat, vectors, np.zeros((4, 8), np.float32), 4, mask, mask, out, grown, 16.0, 3.0, 1.0, 0.0, 0.0
+    )
+    expected = mask.copy()
+    expected[:, 16:31] = mask[:, 17:]
+    assert np.array_equal(out[:, :31], expected[:, :31])
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.integers(0, 2**31),
