@@ -33,7 +33,8 @@ extras=""
 [ "$kind" = dev ] && extras="[dev]"
 stamp=.venv/installed-$kind
 state=$(cat pyproject.toml setup.py edge_seg/*.c edge_seg/*.h | sha256sum)
-if [ "$(cat "$stamp" 2>/dev/null)" != "$state" ]; then
+# What is enough for development is enough for the demo.
+if [ "$(cat "$stamp" 2>/dev/null)" != "$state" ] && [ "$(cat .venv/installed-dev 2>/dev/null)" != "$state" ]; then
     echo "Installing Python packages into .venv"
     .venv/bin/python -m pip install -q --disable-pip-version-check -e ".$extras"
     echo "$state" > "$stamp"
