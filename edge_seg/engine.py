@@ -142,7 +142,7 @@ class Engine:
                     frame = replace(frame, picture=frame.picture.even())
                     if self._adapt(frame):
                         continue  # that took longer than any budget: show the next one
-                    self._show(frame)
+                    self._show(frame, stop.is_set)
         finally:
             self._close()
 
@@ -207,8 +207,8 @@ class Engine:
         worker.start()
         return pipeline, worker
 
-    def _show(self, frame: Frame) -> None:
-        """One frame, from the queue to the outputs."""
+    def _show(self, frame: Frame, given_up: Callable[[], bool]) -> None:
+        """One frame, from the queue to the outputs. `given_up` ends a wait for the model."""
         assert self._stage is not None
         worker, pipeline, out = self._stage.worker, self._stage.pipeline, self._stage.out
         started_ns = time.monotonic_ns()
@@ -224,7 +224,7 @@ class Engine:
         deadline_ns = (
             None if self._config.mask_sync == "exact" else self._pacer.mask_deadline_ns(frame.captured_ns)
         )
-        masks = worker.collect(frame.seq, deadline_ns)
+        masks = worker.collect(frame.seq, deadline_ns, given_up)
         tail_started_ns = time.monotonic_ns()
         self.times.record("wait", tail_started_ns - wait_started_ns)
         if worker.failing:

@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 KEPT_MASKS = 16
 """Masks nobody collected; older ones are dropped."""
 
+GIVEN_UP_LOOK_S = 0.1
+"""How often a wait without a deadline looks whether it is still wanted."""
+
 RETRY_S = 2.0
 """Pause before a model that failed is built anew."""
 
@@ -69,18 +72,23 @@ class ModelWorker:
             self._waiting = (small, seq, captured_ns)
             self._condition.notify_all()
 
-    def collect(self, seq: int, deadline_ns: int | None) -> list[Mask]:
+    def collect(
+        self, seq: int, deadline_ns: int | None, given_up: Callable[[], bool] = lambda: False
+    ) -> list[Mask]:
         """All masks made since the last call, oldest first; waits for the one of frame `seq`.
 
         It waits until `deadline_ns` (monotonic), not at all when the mask cannot be expected by then, and
-        without end when there is no deadline, unless the model fails.
+        without end when there is no deadline, unless the model fails or `given_up` says that nobody wants it
+        any more.
         """
         with self._condition:
             while not self._stopping and not any(mask.seq >= seq for mask in self._masks):
                 if not self._is_coming(seq):
                     break
                 if deadline_ns is None:
-                    self._condition.wait()
+                    if given_up():
+                        break
+                    self._condition.wait(GIVEN_UP_LOOK_S)
                     continue
                 left_ns = deadline_ns - time.monotonic_ns()
                 if left_ns <= 0 or self._expected_ns(seq) > deadline_ns:

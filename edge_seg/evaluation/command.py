@@ -80,9 +80,6 @@ def register(commands: Subparsers) -> None:
     parser.set_defaults(handler=handle)
 
 
-add_eval_command = register
-
-
 def handle(arguments: argparse.Namespace) -> int:
     # Only here, so that no other command loads all this.
     from edge_seg.evaluation import evaluate, report, sequences, synthetic_set, table
