@@ -9,22 +9,7 @@ kind=${1:-demo}
 # come first on PATH.
 python=/usr/bin/python3
 
-packages="python3-venv python3-dev gcc libc6-dev python3-gi python3-gst-1.0 gir1.2-gstreamer-1.0
-gir1.2-gst-plugins-base-1.0 gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good
-gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav"
-
-missing=""
-for package in $packages; do
-    [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
-done
-if [ -n "$missing" ]; then
-    echo "Installing apt packages:$missing"
-    sudo=""
-    [ "$(id -u)" = 0 ] || sudo=sudo
-    $sudo apt-get update -qq
-    # shellcheck disable=SC2086  # one word a package
-    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
-fi
+scripts/apt/install.sh scripts/apt/build.txt scripts/apt/run.txt
 
 [ -x .venv/bin/python ] || "$python" -m venv --system-site-packages .venv
 
