@@ -19,7 +19,7 @@ from edge_seg.geometry import output_size
 from edge_seg.model_worker import MaskModel, ModelWorker
 from edge_seg.pacing import Pacer
 from edge_seg.pipeline import Pipeline
-from edge_seg.segmenter import open_segmenter
+from edge_seg.segmenter import needs_another, open_segmenter
 from edge_seg.sinks import open_sink
 from edge_seg.sinks.base import OutputFormat, Sink
 from edge_seg.sources import Source, make_source
@@ -178,7 +178,7 @@ class Engine:
         if self._stage is None:
             pipeline, worker = self._start_model(picture)
         else:
-            pipeline, worker = self._stage.pipeline, self._stage.worker
+            pipeline, worker = self._same_or_another_model(self._stage, picture)
             self._stage.background.close()
             pipeline.reset()
         out = I420.allocate(output.width, output.height, output.matrix)
@@ -194,6 +194,17 @@ class Engine:
                 sink.open(output)
             elif output != previous:
                 sink.reformat(output)
+
+    def _same_or_another_model(self, stage: _Stage, picture: I420) -> tuple[Pipeline, ModelWorker]:
+        """What `stage` has, or what this picture's shape asks for instead."""
+        before, after = (stage.output.width, stage.output.height), (picture.width, picture.height)
+        if not needs_another(self._config.model, before, after):
+            return stage.pipeline, stage.worker
+        pipeline, worker = self._start_model(picture)
+        pipeline.spend(self._controller.plan)
+        if not stage.worker.stop(STOP_DEADLINE_S):
+            log.warning("the model before did not end within %g s; leaving it", STOP_DEADLINE_S)
+        return pipeline, worker
 
     def _start_model(self, picture: I420) -> tuple[Pipeline, ModelWorker]:
         config, size = self._config, (picture.width, picture.height)

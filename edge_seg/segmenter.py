@@ -36,6 +36,19 @@ def open_segmenter(
     return Segmenter(card, settings, picture_size)
 
 
+def needs_another(
+    settings: ModelSettings, before: tuple[int, int], after: tuple[int, int], base: Path | None = None
+) -> bool:
+    """Whether a segmenter for pictures of size `before` (width, height) is not the one for those of `after`.
+
+    `auto` chooses by the aspect, and a letterboxed model has its bars by it.
+    """
+    card = resolve_model(settings.file, before, settings.card, base)
+    if card != resolve_model(settings.file, after, settings.card, base):
+        return True
+    return card.input.letterbox and before[0] * after[1] != before[1] * after[0]
+
+
 class Segmenter:
     """A mask model, ready to run. One thread owns it."""
 

@@ -56,14 +56,14 @@ class Model:
 
     name = "everywhere"
     runtime_name = "none"
-    input_size = (32, 24)
 
-    def __init__(self, takes_s: float) -> None:
+    def __init__(self, takes_s: float, input_size: tuple[int, int] = (32, 24)) -> None:
         self._takes_s = takes_s
+        self.input_size = input_size
 
     def infer(self, small: Yuv444) -> F32:
         time.sleep(self._takes_s)
-        return np.ones((24, 32), np.float32)
+        return np.ones(self.input_size[::-1], np.float32)
 
 
 class Recorder:
@@ -159,6 +159,34 @@ def test_a_source_that_changes_its_size_is_followed() -> None:
     engine.run(recorder.enough)
     timer.cancel()
     assert {(WIDTH, HEIGHT), (80, 62)} == set(recorder.sizes)
+
+
+def test_a_picture_that_turns_upright_gets_the_model_for_upright_pictures() -> None:
+    recorder = Recorder(170)
+    built = []
+
+    def build(size: tuple[int, int]) -> Model:
+        built.append(size)
+        return Model(0.001, (32, 24) if size[0] > size[1] else (24, 32))
+
+    engine = Engine(
+        Config(source=SyntheticSettings()),
+        sinks=[recorder],
+        build_source=lambda: Metronome(((WIDTH, HEIGHT), (80, 60), (HEIGHT, WIDTH))),
+        build_model=build,
+    )
+    recorder.engine = engine
+    timer = threading.Timer(60, recorder.enough.set)
+    timer.start()
+    engine.run(recorder.enough)
+    timer.cancel()
+    assert built == [(WIDTH, HEIGHT), (HEIGHT, WIDTH)], "one for the wide sizes, one for the upright one"
+    masks = dict(zip(recorder.sizes, (mask for _, mask in recorder.shown), strict=True))
+    assert {size: mask.probability.shape for size, mask in masks.items() if mask is not None} == {
+        (WIDTH, HEIGHT): (24, 32),
+        (80, 60): (24, 32),
+        (HEIGHT, WIDTH): (32, 24),
+    }
 
 
 @pytest.mark.parametrize("mask_sync", ["budget", "exact"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edge_seg.colour import rgb_to_yuv
 from edge_seg.errors import ModelError
 from edge_seg.model_card import InputCard, ModelCard, ModelSettings, OutputCard, resolve_model
-from edge_seg.segmenter import Segmenter, open_segmenter
+from edge_seg.segmenter import Segmenter, needs_another, open_segmenter
 from edge_seg.types import I420, Matrix
 from tests.models_builder import TinyModel
 
@@ -228,3 +228,14 @@ def test_the_shipped_models_see_nobody_in_an_empty_picture(size: tuple[int, int]
     mask = segmenter.segment(flat((120, 120, 120), size))
     assert mask.max() < 0.5
     assert segmenter.card == resolve_model("auto", size)
+
+
+def test_another_shape_needs_another_model_only_where_the_shape_matters(tmp_path: Path) -> None:
+    wide, wider, upright = (640, 360), (640, 270), (360, 640)
+    assert needs_another(ModelSettings(), wide, upright)
+    assert not needs_another(ModelSettings(), wide, wider)
+    assert not needs_another(ModelSettings(file="selfie_landscape_int8"), wide, upright)
+    path = str(TinyModel().write(tmp_path / "m.tflite"))
+    bars = ModelSettings(file=path, card=ModelCard(input=InputCard(letterbox=True)))
+    assert needs_another(bars, wide, wider)
+    assert not needs_another(bars, wide, (1280, 720))
