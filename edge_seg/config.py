@@ -10,6 +10,7 @@ from edge_seg.backgrounds import BackgroundSettings
 from edge_seg.flow import FlowSettings
 from edge_seg.fusion import FusionSettings
 from edge_seg.geometry import Geometry
+from edge_seg.logs import LogSettings
 from edge_seg.matte import MatteSettings
 from edge_seg.model_card import ModelSettings
 from edge_seg.sinks.rtsp import RtspSettings
@@ -44,10 +45,6 @@ class MetricsSettings(_Section):
     address: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] | None = None
     """None serves none, 0 takes any free port and logs which."""
-
-
-class LogSettings(_Section):
-    level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class Config(_Section):

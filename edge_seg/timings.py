@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,19 +16,51 @@ KEPT = 4096
 
 NS_PER_MS = 1e6
 
+BOUNDS_NS = tuple(
+    round(ms * NS_PER_MS)
+    for ms in (0.1, 0.2, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 25, 30, 40, 50, 75, 100, 200, 500, 1000, 2000)
+)
+"""Upper bounds of the histograms' buckets: from a stage on a small picture to a mask that is given up."""
+
+STOPPED_NS = 2_000_000_000
+"""Without a frame for so long, the rate is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How often durations fell into each bucket since the start."""
+
+    counts: tuple[int, ...]
+    """One for each of BOUNDS_NS (at most that long), and one for what was longer."""
+    sum_ns: int
+
+
+class _Series:
+    """What is known of one stage."""
+
+    __slots__ = ("counts", "samples", "sum_ns")
+
+    def __init__(self, kept: int) -> None:
+        self.samples: deque[int] = deque(maxlen=kept)
+        self.counts = [0] * (len(BOUNDS_NS) + 1)
+        self.sum_ns = 0
+
 
 class StageTimes:
-    """Durations of named stages. One writer; readers may call at any time."""
+    """Durations of named stages. One writer a stage; readers may call at any time."""
 
     def __init__(self, kept: int = KEPT) -> None:
         self._kept = kept
-        self._samples: dict[str, deque[int]] = {}
+        self._series: dict[str, _Series] = {}
 
     def record(self, stage: str, duration_ns: int) -> None:
-        samples = self._samples.get(stage)
-        if samples is None:
-            samples = self._samples[stage] = deque(maxlen=self._kept)
-        samples.append(duration_ns)
+        # Half a microsecond, some ten times a frame: the frame loop pays no lock and no allocation.
+        series = self._series.get(stage)
+        if series is None:
+            series = self._series[stage] = _Series(self._kept)
+        series.samples.append(duration_ns)
+        series.counts[bisect_left(BOUNDS_NS, duration_ns)] += 1
+        series.sum_ns += duration_ns
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
@@ -38,23 +72,61 @@ class StageTimes:
             self.record(stage, time.perf_counter_ns() - started)
 
     def clear(self) -> None:
-        self._samples.clear()
+        self._series.clear()
 
     def percentiles_ms(self, *percents: float) -> Mapping[str, tuple[float, ...]]:
         """Stage -> its percentiles (0 to 100) in milliseconds, in the order the stages first ran."""
         return {
-            stage: percentiles_ms(list(samples), *percents) for stage, samples in list(self._samples.items())
+            stage: percentiles_ms(list(series.samples), *percents)
+            for stage, series in list(self._series.items())
+        }
+
+    def recent_ms(self, newest: int, *percents: float) -> Mapping[str, tuple[float, ...]]:
+        """The same of the newest so many samples of each stage."""
+        return {
+            stage: percentiles_ms(list(series.samples)[-newest:], *percents)
+            for stage, series in list(self._series.items())
+        }
+
+    def histograms(self) -> Mapping[str, Histogram]:
+        """Stage -> how its durations were spread since the start, in the order the stages first ran."""
+        return {
+            stage: Histogram(tuple(series.counts), series.sum_ns)
+            for stage, series in list(self._series.items())
         }
 
     def samples_ns(self, stage: str) -> list[int]:
         """The kept samples of one stage, oldest first."""
-        return list(self._samples.get(stage, ()))
+        series = self._series.get(stage)
+        return [] if series is None else list(series.samples)
 
     def summary(self) -> str:
         """One line for the log: `stage p50/p99 ms`, stage by stage."""
         return ", ".join(
             f"{stage} {p50:.2f}/{p99:.2f}" for stage, (p50, p99) in self.percentiles_ms(50, 99).items()
         )
+
+
+class FrameRate:
+    """Frames a second over the newest few. The clock is an argument; one writer."""
+
+    def __init__(self, frames: int = 60) -> None:
+        self._times_ns: deque[int] = deque(maxlen=frames + 1)
+
+    def tick(self, now_ns: int) -> None:
+        """A frame has left."""
+        self._times_ns.append(now_ns)
+
+    def per_second(self, now_ns: int) -> float:
+        """The rate at which frames leave; a frame that is overdue lowers it, down to 0 when none comes."""
+        times_ns = list(self._times_ns)
+        if len(times_ns) < 2:
+            return 0.0
+        interval_ns = (times_ns[-1] - times_ns[0]) / (len(times_ns) - 1)
+        waited_ns = now_ns - times_ns[-1]
+        if waited_ns > STOPPED_NS or interval_ns <= 0:
+            return 0.0
+        return 1e9 / max(interval_ns, waited_ns)
 
 
 def percentiles_ms(samples_ns: list[int], *percents: float) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ import signal
 import threading
 from pathlib import Path
 
-from edge_seg import config_file
+from edge_seg import config_file, logs
 from edge_seg.commands import Subparsers
 from edge_seg.engine import Engine
 from edge_seg.errors import EXIT_OK
@@ -39,9 +39,7 @@ def register(commands: Subparsers) -> None:
 def handle(arguments: argparse.Namespace) -> int:
     limit_arenas()
     config = config_file.load(arguments.config)
-    logging.basicConfig(
-        level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logs.start(config.log)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
