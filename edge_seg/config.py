@@ -13,6 +13,7 @@ from edge_seg.geometry import Geometry
 from edge_seg.logs import LogSettings
 from edge_seg.matte import MatteSettings
 from edge_seg.model_card import ModelSettings
+from edge_seg.page.settings import WebSettings
 from edge_seg.sinks.rtsp import RtspSettings
 from edge_seg.sources.base import AutoSettings, SourceSettings
 
@@ -39,14 +40,6 @@ class PrivacySettings(_Section):
     """A mask that the model has not renewed for so long is no longer shown."""
 
 
-class MetricsSettings(_Section):
-    """Prometheus metrics over HTTP."""
-
-    address: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] | None = None
-    """None serves none, 0 takes any free port and logs which."""
-
-
 class Config(_Section):
     """Everything the daemon does follows from this."""
 
@@ -67,5 +60,5 @@ class Config(_Section):
     background: BackgroundSettings = BackgroundSettings()
     privacy: PrivacySettings = PrivacySettings()
     outputs: Annotated[list[RtspSettings], Field(min_length=1)] = [RtspSettings()]
-    metrics: MetricsSettings = MetricsSettings()
+    web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()

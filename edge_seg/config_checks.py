@@ -9,12 +9,14 @@ from pathlib import Path
 import cv2
 
 from edge_seg.config import Config
-from edge_seg.errors import ModelError
+from edge_seg.errors import ConfigError, ModelError
 from edge_seg.model_card import read_model, resolve_model
+from edge_seg.page.settings import WebSettings, is_loopback, read_token
 
 WIDE = (1280, 720)
 
-Problem = tuple[tuple[str, ...], str]
+Key = tuple[str | int, ...]
+Problem = tuple[Key, str]
 """The key, and what is wrong with its value."""
 
 
@@ -23,6 +25,7 @@ def problems(config: Config) -> Iterator[Problem]:
     yield from _source(config)
     yield from _background(config)
     yield from _model(config)
+    yield from _web(config.web)
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
@@ -76,7 +79,28 @@ def _model(config: Config) -> Iterator[Problem]:
             yield key, str(error)
 
 
-def _file(key: tuple[str, ...], path: Path) -> Iterator[Problem]:
+def _web(web: WebSettings) -> Iterator[Problem]:
+    for index, path in enumerate(web.backgrounds):
+        yield from _file(("web", "backgrounds", index), path)
+    if web.token_file is not None and web.token_env is not None:
+        yield ("web", "token_env"), "token_file says the token already: one of the two"
+    has_token = web.token_file is not None or web.token_env is not None
+    if web.port is not None and not has_token and not is_loopback(web.address):
+        yield (
+            ("web", "address"),
+            f"{web.address} can be reached from other machines: set token_file or token_env, or listen on 127.0.0.1",
+        )
+    if web.token_file is not None:
+        found = list(_file(("web", "token_file"), web.token_file))
+        yield from found
+        if not found:
+            try:
+                read_token(web)
+            except ConfigError as error:
+                yield ("web", "token_file"), str(error).removeprefix("web.token_file: ")
+
+
+def _file(key: Key, path: Path) -> Iterator[Problem]:
     try:
         if not path.exists():
             beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []

@@ -251,4 +251,10 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
         changes["background"] = replace(config.background, path=absolute(config.background.path))
     if config_checks.is_path(config.model.file):
         changes["model"] = replace(config.model, file=str(absolute(config.model.file)))
+    web = config.web
+    changes["web"] = replace(
+        web,
+        backgrounds=tuple(absolute(path) for path in web.backgrounds),
+        token_file=None if web.token_file is None else absolute(web.token_file),
+    )
     return config.model_copy(update=changes)

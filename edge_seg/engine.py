@@ -24,7 +24,8 @@ from edge_seg.sinks import open_sink
 from edge_seg.sinks.base import OutputFormat, Sink
 from edge_seg.sources import Source, make_source
 from edge_seg.supervisor import Supervisor
-from edge_seg.timings import StageTimes
+from edge_seg.tap import FrameTap
+from edge_seg.timings import FrameRate, StageTimes
 from edge_seg.types import I420, Frame, Mask, Matrix
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,20 @@ class Status:
     frames_dropped: int
     """Captured, but replaced by newer ones before the loop came to them."""
     frames_out: int
+    frame_rate: float
+    """Frames a second that leave, over the newest few."""
+    shown_ns: int | None
+    """When the newest composited frame left, monotonic; None before the first. Cards are none."""
+    source: str | None
+    """What delivers now; None while nothing does."""
+    source_cause: str | None
+    """Why nothing does, where that is known."""
+    source_outages: int
+    """How often a source that had delivered was lost."""
+    model: str | None
+    """The model and what runs it; None before the first frame."""
+    model_failing: bool
+    """Whether its newest inference failed."""
     misses: int
     """Frames that left later than the budget allows."""
     model_runs: int
@@ -99,6 +114,7 @@ class Engine:
         pictures of a (width, height)."""
         self._config = config
         self.times = StageTimes()
+        self.tap = FrameTap(may_show_camera=config.web.show_camera)
         self.sinks = [open_sink(settings) for settings in config.outputs] if sinks is None else sinks
         self.frames_out = 0
         self.shown_mask: Mask | None = None
@@ -126,6 +142,8 @@ class Engine:
         self._shown_ns = 0
         self._shown_captured_ns = 0
         self._plan_changes = 0
+        self._rate = FrameRate()
+        self._model_name: str | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set. Raises ConfigError, ModelError or SinkError when it cannot go on."""
@@ -149,12 +167,20 @@ class Engine:
     def status(self) -> Status:
         """How it goes. From any thread."""
         mask, captured_ns = self.shown_mask, self._shown_captured_ns
+        source, stage = self._supervisor.source, self._stage
         return Status(
             frames_captured=self._supervisor.frames,
             frames_dropped=self._queue.dropped,
             frames_out=self.frames_out,
+            frame_rate=self._rate.per_second(time.monotonic_ns()),
+            shown_ns=self._shown_ns if self.frames_out else None,
+            source=None if source is None else source.name,
+            source_cause=self._supervisor.cause,
+            source_outages=self._supervisor.outages,
+            model=self._model_name,
+            model_failing=stage is not None and stage.worker.failing,
             misses=self._pacer.misses,
-            model_runs=self._stage.worker.runs if self._stage else 0,
+            model_runs=stage.worker.runs if stage else 0,
             mask_age_ms=None if mask is None else (captured_ns - mask.observed_ns) / 1e6,
             mask_age_frames=None if mask is None else mask.seq - mask.observed_seq,
             plan=self._controller.plan,
@@ -213,6 +239,7 @@ class Engine:
             "model %s on %s, %dx%d, %d threads",
             segmenter.name, segmenter.runtime_name, *segmenter.input_size, config.model.threads,
         )  # fmt: skip
+        self._model_name = f"{segmenter.name} on {segmenter.runtime_name}"
         pipeline = Pipeline(config, segmenter.input_size, self.times)
         worker = ModelWorker(segmenter, lambda: self._build_model(size), self.times)
         worker.start()
@@ -246,6 +273,8 @@ class Engine:
         with self.times.measure("push"):
             for sink in self.sinks:
                 sink.push(out, frame.captured_ns)
+        if self.tap.is_asked:
+            self.tap.offer(out, self.shown_mask, frame.picture)
         now_ns = time.monotonic_ns()
         work_ns = now_ns - tail_started_ns + wait_started_ns - started_ns
         self._account(frame, tail_started_ns, work_ns, now_ns)
@@ -256,6 +285,7 @@ class Engine:
         self.frames_out += 1
         self._shown_ns = now_ns
         self._shown_captured_ns = frame.captured_ns
+        self._rate.tick(now_ns)
         self.times.record("latency", now_ns - frame.captured_ns)
         if self.shown_mask is not None:
             self.times.record("mask age", frame.captured_ns - self.shown_mask.observed_ns)
@@ -291,6 +321,8 @@ class Engine:
             slate.draw(card, "no camera yet, retrying")
         for sink in self.sinks:
             sink.push(card, now_ns)
+        if self.tap.is_asked:
+            self.tap.offer(card, None, None)
 
     def _close(self) -> None:
         """Ends all threads and outputs, each within its deadline."""

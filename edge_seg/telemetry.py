@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from edge_seg.config import MetricsSettings
 from edge_seg.engine import Engine
+from edge_seg.page.settings import WebSettings
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class EngineCollector(Collector):
 class MetricsServer:
     """Serves /metrics while it is entered. A port that is taken is a warning: the video matters more."""
 
-    def __init__(self, settings: MetricsSettings, engine: Engine) -> None:
+    def __init__(self, settings: WebSettings, engine: Engine) -> None:
         self._settings = settings
         self._registry = CollectorRegistry()
         self._registry.register(EngineCollector(engine))

@@ -244,3 +244,25 @@ def test_the_reference_configuration_names_every_key_of_every_source_with_its_de
             else:
                 assert example[name] == default, f"{defaults['type']}: {name}"
         assert set(example) == set(defaults)
+
+
+def test_a_page_beyond_this_machine_needs_a_token_and_the_token_is_not_shown(tmp_path: Path) -> None:
+    def web(text: str) -> str:
+        return f"{MINIMAL}web: {{address: 0.0.0.0, port: 0{text}}}\n"
+
+    (line,) = problems(tmp_path, web(""))
+    assert line.startswith("2: web.address: 0.0.0.0 can be reached from other machines: set token_file")
+    (tmp_path / "token").write_text("s3cret\n")
+    (line,) = problems(tmp_path, web(", token_file: token"))
+    assert line.startswith("2: web.token_file: the token has 6 characters, at least 16 are needed")
+    (tmp_path / "token").write_text("s3cret-s3cret-s3cret\n")
+    config = load(tmp_path, web(", token_file: token"))
+    assert config.web.token_file == tmp_path / "token"
+    assert "s3cret" not in config_file.dump(config)
+    (line,) = problems(tmp_path, web(", token_file: token, token_env: TOKEN"))
+    assert line.startswith("2: web.token_env: token_file says the token already")
+
+
+def test_what_the_page_offers_must_be_there(tmp_path: Path) -> None:
+    (line,) = problems(tmp_path, MINIMAL + "web:\n  backgrounds:\n    - beach.jpg\n")
+    assert line == f"4: web.backgrounds[0]: no such file: {tmp_path}/beach.jpg"

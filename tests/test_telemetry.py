@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from edge_seg.bench_realtime import NullSink
-from edge_seg.config import Config, MetricsSettings
+from edge_seg.config import Config
 from edge_seg.engine import Engine
+from edge_seg.page.settings import WebSettings
 from edge_seg.sources import SyntheticSettings
 from edge_seg.telemetry import MetricsServer
 
@@ -28,7 +29,7 @@ def value_of(text: str, metric: str) -> float:
 def test_metrics_tell_how_a_running_engine_goes(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     running, stop = engine(), threading.Event()
     thread = threading.Thread(target=running.run, args=(stop,))
-    with caplog.at_level(logging.INFO), MetricsServer(MetricsSettings(port=0), running):
+    with caplog.at_level(logging.INFO), MetricsServer(WebSettings(port=0), running):
         thread.start()
         while running.frames_out < 20 and thread.is_alive():
             threading.Event().wait(0.05)
@@ -49,6 +50,6 @@ def test_metrics_tell_how_a_running_engine_goes(caplog: pytest.LogCaptureFixture
 def test_a_taken_port_is_a_warning_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with MetricsServer(MetricsSettings(port=port), engine()):
+        with MetricsServer(WebSettings(port=port), engine()):
             pass
     assert f"no metrics: cannot listen on 127.0.0.1:{port}" in caplog.text

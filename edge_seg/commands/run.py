@@ -48,7 +48,7 @@ def handle(arguments: argparse.Namespace) -> int:
         timer.daemon = True
         timer.start()
     engine = Engine(config)
-    with MetricsServer(config.metrics, engine):
+    with MetricsServer(config.web, engine):
         engine.run(stop)
     status = engine.status()
     log.info(

@@ -1,0 +1,1 @@
+"""Metrics, health and a page to look at, on one port."""
