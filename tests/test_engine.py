@@ -172,7 +172,7 @@ def test_a_picture_that_turns_upright_gets_the_model_for_upright_pictures() -> N
 
     engine = Engine(
         Config(source=SyntheticSettings()),
-        sinks=[recorder],
+        outputs=DirectOutputs(recorder),
         build_source=lambda: Metronome(((WIDTH, HEIGHT), (80, 60), (HEIGHT, WIDTH))),
         build_model=build,
     )
