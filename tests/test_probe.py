@@ -149,6 +149,23 @@ def test_without_gstreamer_the_packages_are_named(monkeypatch: pytest.MonkeyPatc
     assert found["missing"][0]["command"].startswith("sudo apt install python3-gi")
 
 
+@pytest.mark.parametrize(("machine", "slow"), [("x86_64", True), ("aarch64", False)])
+def test_it_says_which_runtime_is_in_use_and_that_int8_will_be_slow(
+    machine: str, slow: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    found: list[dict[str, Any]] = [
+        {"package": "ai-edge-litert", "version": None, "works": False, "problem": "not installed"},
+        {"package": "tflite-runtime", "version": "2.14.0", "works": True},
+    ]
+    runtimes.mark_the_one_in_use(found)
+    monkeypatch.setattr(probe, "SECTIONS", ())
+    sections = {"cameras": [], "encoders": [], "displays": [], "runtimes": found}
+    table = "\n".join(lines(probe.run(tmp_path) | sections))
+    assert "works, in use" in table
+    assert ("ten times slower" in table) == slow
+
+
 def test_the_runtimes_problem_with_numpy_2_is_explained() -> None:
     said = "A module that was compiled using NumPy 1.x cannot be run in NumPy 2.0\nImportError: _ARRAY_API not found"
     assert "numpy<2" in runtimes.explain(said, 1)

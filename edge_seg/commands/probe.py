@@ -58,6 +58,8 @@ def lines(report: probe.Report) -> Iterator[str]:
         yield f"  {runtime['package']:28} {runtime['version'] or ''} {_state(runtime)}".replace(
             "  not", " not"
         )
+        if "warning" in runtime:
+            yield f"  {'':28} {runtime['warning']}"
     for library in report.get("libraries", []):
         problem = f": {library['problem']}" if "problem" in library else ""
         yield f"  {library['name']:28} {library['version'] or 'not installed'}{problem}"
@@ -72,7 +74,9 @@ def lines(report: probe.Report) -> Iterator[str]:
 
 
 def _state(entry: dict[str, object]) -> str:
-    return "works" if entry["works"] else str(entry.get("problem", "does not work"))
+    if not entry["works"]:
+        return str(entry.get("problem", "does not work"))
+    return "works, in use" if entry.get("in_use") else "works"
 
 
 def _none(found: list[object], report: probe.Report, section: str) -> Iterator[str]:

@@ -34,9 +34,11 @@ TRIAL_TIMEOUT_S = 30
 
 
 def find(root: Path) -> Report:
-    """runtimes: package, version, works, problem; libraries: NumPy and OpenCV; delegates; missing."""
+    """runtimes: package, version, works, problem, in_use, warning; libraries: NumPy and OpenCV; delegates;
+    missing."""
     missing: list[dict[str, str]] = []
     runtimes = [_runtime(package, module) for package, module in RUNTIMES.items()]
+    mark_the_one_in_use(runtimes)
     if not any(runtime["works"] for runtime in runtimes):
         missing.append(
             {
@@ -89,6 +91,19 @@ def _runtime(package: str, module: str) -> Report:
         "works": problem is None,
         **({"problem": problem} if problem else {}),
     }
+
+
+def mark_the_one_in_use(runtimes: list[Report]) -> None:
+    """The first that works is what `model.runtime: auto` takes. Says so, and whether int8 is slow on it."""
+    from edge_seg.runtime import Runtime
+
+    for runtime in runtimes:
+        if runtime["works"]:
+            runtime["in_use"] = True
+            kind = "tflite" if runtime["package"] == "tflite-runtime" else "litert"
+            if Runtime(kind, runtime["package"], None).slow_with_int8:
+                runtime["warning"] = "int8 models are ten times slower on it than on ai-edge-litert here"
+            return
 
 
 def explain(complaint: str, status: int) -> str:
