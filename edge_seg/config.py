@@ -14,7 +14,7 @@ from edge_seg.logs import LogSettings
 from edge_seg.matte import MatteSettings
 from edge_seg.model_card import ModelSettings
 from edge_seg.page.settings import WebSettings
-from edge_seg.sinks import OutputSettings, RtspSettings
+from edge_seg.sinks.rtsp import RtspSettings
 from edge_seg.sources.base import AutoSettings, SourceSettings
 
 
@@ -40,6 +40,13 @@ class PrivacySettings(_Section):
     """A mask that the model has not renewed for so long is no longer shown."""
 
 
+class ReloadSettings(_Section):
+    """When the file is read again. On SIGHUP it always is."""
+
+    watch: bool = False
+    """Also when the file changes."""
+
+
 class Config(_Section):
     """Everything the daemon does follows from this."""
 
@@ -59,8 +66,7 @@ class Config(_Section):
     matte: MatteSettings = MatteSettings()
     background: BackgroundSettings = BackgroundSettings()
     privacy: PrivacySettings = PrivacySettings()
-    outputs: Annotated[list[Annotated[OutputSettings, Field(discriminator="type")]], Field(min_length=1)] = [
-        RtspSettings()
-    ]
+    outputs: Annotated[list[RtspSettings], Field(min_length=1)] = [RtspSettings()]
     web: WebSettings = WebSettings()
+    reload: ReloadSettings = ReloadSettings()
     log: LogSettings = LogSettings()

@@ -8,19 +8,26 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from typing import Protocol
+
+import numpy as np
 
 from edge_seg import slate
 from edge_seg.backgrounds import Background, open_background
+from edge_seg.between_frames import BetweenFrames
 from edge_seg.budget import Controller, Plan, ladder
 from edge_seg.config import Config
+from edge_seg.errors import EdgeSegError
 from edge_seg.frame_queue import FrameQueue
 from edge_seg.geometry import output_size
 from edge_seg.model_worker import MaskModel, ModelWorker
-from edge_seg.outputs import Outputs, OutputStatus
 from edge_seg.pacing import Pacer
 from edge_seg.pipeline import Pipeline
+from edge_seg.pyramid import Yuv444
+from edge_seg.reload import Change, ReloadReport, changed_files, changed_keys, effect_of, fingerprints
 from edge_seg.segmenter import needs_another, open_segmenter
+from edge_seg.sinks import open_sink
 from edge_seg.sinks.base import OutputFormat, Sink
 from edge_seg.sources import Source, make_source
 from edge_seg.supervisor import Supervisor
@@ -45,26 +52,6 @@ DEFAULT_FPS = Fraction(30)
 
 SMALLEST_PX = 16
 """Frames with a shorter side are no pictures of anybody, and encoders refuse them."""
-
-
-class FanOut(Protocol):
-    """What hands pictures to the outputs: `Outputs`, or a test's."""
-
-    def reformat(self, output: OutputFormat) -> None:
-        """The pictures that follow have this format. The first call opens the outputs."""
-
-    def push(self, picture: I420, captured_ns: int) -> None:
-        """Takes one picture, captured at `captured_ns` (monotonic). Never blocks, and copies what it keeps, since
-        the next frame is drawn into the same picture."""
-
-    def tick(self) -> None:
-        """Is called often. Raises what ends the daemon."""
-
-    def status(self) -> list[OutputStatus]:
-        """How each output goes."""
-
-    def close(self) -> None:
-        """Ends the outputs."""
 
 
 class Model(MaskModel, Protocol):
@@ -106,7 +93,25 @@ class Status:
     mask_age_frames: int | None
     plan: Plan
     plan_changes: int
-    outputs: tuple[OutputStatus, ...]
+
+
+Follower = Callable[[Config], None]
+"""Makes something beside the video work as the configuration says. Raises EdgeSegError where it cannot, and then
+has changed nothing."""
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """What a reload has made ready beside the frame loop."""
+
+    output: OutputFormat
+    """What it was made for."""
+    background: Background | None = None
+    model: Model | None = None
+
+    def close(self) -> None:
+        if self.background is not None:
+            self.background.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,37 +133,36 @@ class Engine:
         config: Config,
         *,
         sinks: Sequence[Sink] | None = None,
-        outputs: FanOut | None = None,
         build_source: Callable[[], Source] | None = None,
         build_model: Callable[[tuple[int, int]], Model] | None = None,
     ) -> None:
-        """What is given by keyword replaces what the configuration says: the outputs (as sinks, or as what hands
-        pictures to them), the source, the model for pictures of a (width, height)."""
+        """What is given by keyword replaces what the configuration says: the outputs, the source, the model for
+        pictures of a (width, height)."""
         self._config = config
+        self._prints = fingerprints(config)
+        self._reloading = threading.Lock()
+        self._between = BetweenFrames()
+        self.followers: dict[str, Follower] = {}
+        """Section of the configuration -> what follows a change of it, where that is not the engine."""
         self.times = StageTimes()
         self.tap = FrameTap(may_show_camera=config.web.show_camera)
-        self.outputs: FanOut = outputs or Outputs(config.outputs if sinks is None else sinks)
+        self.sinks = [open_sink(settings) for settings in config.outputs] if sinks is None else sinks
         self.frames_out = 0
         self.shown_mask: Mask | None = None
         """The mask of the newest picture that left; None when that showed no person."""
-        self._carries_between = config.mask_sync == "exact" and config.exact_between == "carried"
+        self._carries_between = _carries_between(config)
         self._queue: FrameQueue[Frame] = FrameQueue(EXACT_DEPTH if self._carries_between else 1)
-        self._supervisor = Supervisor(
-            build_source or (lambda: make_source(config.source, config.geometry)),
-            self._queue,
-            config.source.stale_ms,
-            may_repeat=getattr(config.source, "repeats", "shown") == "shown",
+        self._build_source: Callable[[], Source] = build_source or (
+            lambda: make_source(self._config.source, self._config.geometry)
         )
-        self._build_model: Callable[[tuple[int, int]], Model] = build_model or (
-            lambda size: open_segmenter(config.model, size)
-        )
-        self._controller = Controller(
-            ladder(config.matte.quality, config.flow.block_px), round(config.latency.budget_ms * 1e6)
-        )
-        self._pacer = Pacer(round(config.latency.budget_ms * 1e6), self._controller)
+        self._supervisor = Supervisor(self._build_source, self._queue, *_loss_terms(config))
+        self._given_model = build_model
+        self._controller = _controller(config)
+        self._pacer = Pacer(_budget_ns(config), self._controller)
         self._stage: _Stage | None = None
         self._output: OutputFormat | None = None
         """What the outputs are open for."""
+        self._break_seq = 0
         self._since_submitted = 0
         self._next_miss_log_ns = 0
         self._shown_ns = 0
@@ -173,17 +177,17 @@ class Engine:
         self._supervisor.start()
         try:
             while not stop.is_set():
+                self._between.work_off()
                 frame = self._queue.take(TAKE_TIMEOUT_S)
                 if self._supervisor.fatal is not None:
                     raise self._supervisor.fatal
-                self.outputs.tick()
                 if frame is None:
                     self._show_slate()
                 elif min(frame.picture.width, frame.picture.height) >= SMALLEST_PX:
                     frame = replace(frame, picture=frame.picture.even())
                     if self._adapt(frame):
                         continue  # that took longer than any budget: show the next one
-                    self._show(frame, stop.is_set)
+                    self._show(frame, lambda: stop.is_set() or self._between.is_overdue())
         finally:
             self._close()
 
@@ -208,8 +212,125 @@ class Engine:
             mask_age_frames=None if mask is None else mask.seq - mask.observed_seq,
             plan=self._controller.plan,
             plan_changes=self._plan_changes,
-            outputs=tuple(self.outputs.status()),
         )
+
+    @property
+    def config(self) -> Config:
+        """What it works by now."""
+        return self._config
+
+    def reload(self, config: Config) -> ReloadReport:
+        """Works as `config` says from the next frame on, with the least restart. From any thread but its own.
+
+        What takes time is made ready beside the frame loop. Raises EdgeSegError (ConfigError, ModelError) where
+        something cannot be opened; then everything is as it was.
+        """
+        with self._reloading:
+            started_ns = time.monotonic_ns()
+            old, prints = self._config, fingerprints(config)
+            keys = changed_keys(old, config)
+            keys += [key for key in changed_files(self._prints, prints) if key not in keys]
+            changes = tuple(self._change(key) for key in keys)
+            if not changes:
+                return ReloadReport()
+            prepared = self._prepare(config, keys)
+            try:
+                self._follow(old, config, keys)
+                while (
+                    leftovers := self._between.do(partial(self._take_over, config, changes, prepared))
+                ) is None:
+                    prepared.close()
+                    prepared = self._prepare(config, keys)
+            except EdgeSegError:
+                prepared.close()
+                raise
+            for leftover in leftovers:
+                leftover()
+            self._prints = prints
+            report = ReloadReport(changes, (time.monotonic_ns() - started_ns) / 1e6)
+            log.info("reloaded in %.0f ms: %s", report.took_ms, report)
+            return report
+
+    def _change(self, key: str) -> Change:
+        effect = effect_of(key)
+        is_followed = effect != "server" or any(_touches([key], section) for section in self.followers)
+        return Change(key, effect, "" if is_followed else "from the next start on")
+
+    def _prepare(self, config: Config, keys: Sequence[str]) -> _Prepared:
+        """Opens what is to be used instead of what is open now."""
+        output = self._stage.output if self._stage is not None else _expected_format(config)
+        prepared = _Prepared(output)
+        if _touches(keys, "background"):
+            prepared.background = open_background(
+                config.background, output.width, output.height, output.matrix
+            )
+        if _touches(keys, "model"):
+            try:
+                prepared.model = model = self._open_model(config, (output.width, output.height))
+                # The first inference takes longer than the others, and may fail.
+                width, height = model.input_size
+                grey = np.full((height, width), 128, np.uint8)
+                model.infer(Yuv444(grey, grey, grey, output.matrix))
+            except EdgeSegError:
+                prepared.close()
+                raise
+        return prepared
+
+    def _follow(self, old: Config, config: Config, keys: Sequence[str]) -> None:
+        """Tells the followers; where one refuses, those before it go back."""
+        told: list[Follower] = []
+        for section, follower in self.followers.items():
+            if not _touches(keys, section):
+                continue
+            try:
+                follower(config)
+            except EdgeSegError:
+                for other in told:
+                    other(old)
+                raise
+            told.append(follower)
+
+    def _take_over(
+        self, config: Config, changes: Sequence[Change], prepared: _Prepared
+    ) -> list[Callable[[], object]] | None:
+        """Between two frames: nothing here takes long or can fail. Returns what is left to be closed elsewhere; None
+        where the picture's format is another since it was prepared, and nothing is done."""
+        stage = self._stage
+        if stage is not None and prepared.output != stage.output:
+            return None
+        keys = [change.key for change in changes]
+        leftovers: list[Callable[[], object]] = []
+        self._config = config
+        self.tap.allow(config.web.show_camera)
+        if _touches(keys, "latency", "matte.quality", "flow.block_px"):
+            self._controller = _controller(config)
+            self._pacer.adjust(_budget_ns(config), self._controller)
+        if _touches(keys, "mask_sync", "exact_between"):
+            self._carries_between = _carries_between(config)
+            self._queue.resize(EXACT_DEPTH if self._carries_between else 1)
+        if stage is None:
+            # No picture has come yet: what could be opened is opened again for it.
+            leftovers.append(prepared.close)
+        else:
+            if prepared.model is not None:
+                leftovers.append(partial(stage.worker.stop, STOP_DEADLINE_S))
+                stage = replace(stage, worker=self._start_model(prepared.model, prepared.output))
+                if prepared.model.input_size != stage.pipeline.grid:
+                    stage = replace(stage, pipeline=Pipeline(config, prepared.model.input_size, self.times))
+            if prepared.background is not None:
+                leftovers.append(stage.background.close)
+                stage = replace(stage, background=prepared.background)
+            stage.pipeline.adjust(config)
+            stage.pipeline.spend(self._controller.plan)
+            self._stage = stage
+        if any(change.effect == "source" for change in changes):
+            self._supervisor.renew(self._build_source, *_loss_terms(config))
+        else:
+            if _touches(keys, "geometry"):
+                self._supervisor.place(config.geometry)
+            if _touches(keys, "source"):
+                self._supervisor.judge(*_loss_terms(config))
+        return leftovers
 
     def _adapt(self, frame: Frame) -> bool:
         """Makes everything fit the format of the frame. Returns whether it did not already."""
@@ -226,9 +347,11 @@ class Engine:
         # The background first: when it cannot be opened, nothing else was changed.
         background = open_background(self._config.background, output.width, output.height, output.matrix)
         if self._stage is None:
-            pipeline, worker = self._start_model(picture)
+            model = self._open_model(self._config, (output.width, output.height))
+            pipeline = Pipeline(self._config, model.input_size, self.times)
+            worker = self._start_model(model, output)
         else:
-            pipeline, worker = self._same_or_another_model(self._stage, picture)
+            pipeline, worker = self._same_or_another_model(self._stage, output)
             self._stage.background.close()
             pipeline.reset()
         out = I420.allocate(output.width, output.height, output.matrix)
@@ -239,38 +362,47 @@ class Engine:
     def _open_outputs(self, output: OutputFormat) -> None:
         """Opens the outputs for this format, or tells them that it is another from now on."""
         previous, self._output = self._output, output
-        if output != previous:
-            self.outputs.reformat(output)
+        for sink in self.sinks:
+            if previous is None:
+                sink.open(output)
+            elif output != previous:
+                sink.reformat(output)
 
-    def _same_or_another_model(self, stage: _Stage, picture: I420) -> tuple[Pipeline, ModelWorker]:
-        """What `stage` has, or what this picture's shape asks for instead."""
-        before, after = (stage.output.width, stage.output.height), (picture.width, picture.height)
+    def _same_or_another_model(self, stage: _Stage, output: OutputFormat) -> tuple[Pipeline, ModelWorker]:
+        """What `stage` has, or what the shape of these pictures asks for instead."""
+        before, after = (stage.output.width, stage.output.height), (output.width, output.height)
         if not needs_another(self._config.model, before, after):
             return stage.pipeline, stage.worker
-        pipeline, worker = self._start_model(picture)
+        model = self._open_model(self._config, after)
+        pipeline = Pipeline(self._config, model.input_size, self.times)
         pipeline.spend(self._controller.plan)
         if not stage.worker.stop(STOP_DEADLINE_S):
             log.warning("the model before did not end within %g s; leaving it", STOP_DEADLINE_S)
-        return pipeline, worker
+        return pipeline, self._start_model(model, output)
 
-    def _start_model(self, picture: I420) -> tuple[Pipeline, ModelWorker]:
-        config, size = self._config, (picture.width, picture.height)
-        segmenter = self._build_model(size)
+    def _open_model(self, config: Config, size: tuple[int, int]) -> Model:
+        return self._given_model(size) if self._given_model else open_segmenter(config.model, size)
+
+    def _start_model(self, model: Model, output: OutputFormat) -> ModelWorker:
         log.info(
             "model %s on %s, %dx%d, %d threads",
-            segmenter.name, segmenter.runtime_name, *segmenter.input_size, config.model.threads,
+            model.name, model.runtime_name, *model.input_size, self._config.model.threads,
         )  # fmt: skip
-        self._model_name = f"{segmenter.name} on {segmenter.runtime_name}"
-        pipeline = Pipeline(config, segmenter.input_size, self.times)
-        worker = ModelWorker(segmenter, lambda: self._build_model(size), self.times)
+        self._model_name = f"{model.name} on {model.runtime_name}"
+        size = output.width, output.height
+        worker = ModelWorker(model, lambda: self._open_model(self._config, size), self.times)
         worker.start()
-        return pipeline, worker
+        return worker
 
     def _show(self, frame: Frame, given_up: Callable[[], bool]) -> None:
         """One frame, from the queue to the outputs. `given_up` ends a wait for the model."""
         assert self._stage is not None
         worker, pipeline, out = self._stage.worker, self._stage.pipeline, self._stage.out
         started_ns = time.monotonic_ns()
+        break_seq = self._supervisor.break_seq
+        if self._break_seq != break_seq and frame.seq >= break_seq:
+            self._break_seq = break_seq
+            pipeline.reset()
         small = pipeline.shrink(frame)
         # With others waiting behind it, a frame that is to be shown in its turn is not worth a wait.
         is_between = self._carries_between and len(self._queue) > 0
@@ -292,7 +424,8 @@ class Engine:
             pipeline.observe(mask)
         self.shown_mask = pipeline.render(frame, self._stage.background, out, tail_started_ns)
         with self.times.measure("push"):
-            self.outputs.push(out, frame.captured_ns)
+            for sink in self.sinks:
+                sink.push(out, frame.captured_ns)
         if self.tap.is_asked:
             self.tap.offer(out, self.shown_mask, frame.picture)
         now_ns = time.monotonic_ns()
@@ -339,19 +472,48 @@ class Engine:
             assert self._output is not None
             card = I420.allocate(self._output.width, self._output.height, self._output.matrix)
             slate.draw(card, "no camera yet, retrying")
-        self.outputs.push(card, now_ns)
+        for sink in self.sinks:
+            sink.push(card, now_ns)
         if self.tap.is_asked:
             self.tap.offer(card, None, None)
 
     def _close(self) -> None:
         """Ends all threads and outputs, each within its deadline."""
+        self._between.close()
         if not self._supervisor.stop(STOP_DEADLINE_S):
             log.warning("the source did not end within %g s; leaving it", STOP_DEADLINE_S)
         if self._stage is not None:
             if not self._stage.worker.stop(STOP_DEADLINE_S):
                 log.warning("the model did not end within %g s; leaving it", STOP_DEADLINE_S)
             self._stage.background.close()
-        self.outputs.close()
+        for sink in self.sinks:
+            sink.close()
+
+
+def _budget_ns(config: Config) -> int:
+    return round(config.latency.budget_ms * 1e6)
+
+
+def _controller(config: Config) -> Controller:
+    return Controller(ladder(config.matte.quality, config.flow.block_px), _budget_ns(config))
+
+
+def _carries_between(config: Config) -> bool:
+    return config.mask_sync == "exact" and config.exact_between == "carried"
+
+
+def _loss_terms(config: Config) -> tuple[int, bool]:
+    """When the source counts as lost: after how many ms, and whether it may repeat its pictures."""
+    return config.source.stale_ms, getattr(config.source, "repeats", "shown") == "shown"
+
+
+def _touches(keys: Sequence[str], *sections: str) -> bool:
+    """Whether one of the keys is one of the sections, or in one."""
+    return any(
+        key == section or key.startswith((f"{section}.", f"{section}["))
+        for key in keys
+        for section in sections
+    )
 
 
 def _expected_format(config: Config) -> OutputFormat:

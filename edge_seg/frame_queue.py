@@ -20,6 +20,12 @@ class FrameQueue(Generic[T]):
         self._values: deque[T] = deque(maxlen=depth)
         self.dropped = 0
 
+    def resize(self, depth: int) -> None:
+        """Another depth from now on. What no longer fits is dropped, the oldest first."""
+        with self._condition:
+            self.dropped += max(0, len(self._values) - depth)
+            self._values = deque(self._values, maxlen=depth)
+
     def __len__(self) -> int:
         return len(self._values)
 

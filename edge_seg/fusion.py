@@ -103,6 +103,11 @@ class Fusion:
         self.scene_cuts = 0
         """How often `advance` saw a new scene."""
 
+    def adjust(self, settings: FusionSettings) -> None:
+        """Other settings from the next frame on; what is known stays."""
+        self._settings = settings
+        self._steps = deque(self._steps, maxlen=settings.history + 1)
+
     def reset(self) -> None:
         """Forgets everything: what comes next has nothing to do with what was."""
         self._steps.clear()

@@ -21,6 +21,10 @@ class Pacer:
         self._last_captured_ns: int | None = None
         self.misses = 0
 
+    def adjust(self, budget_ns: int, controller: Controller) -> None:
+        """Another budget; what was learnt of this machine stays."""
+        self._budget_ns, self._controller = budget_ns, controller
+
     def mask_deadline_ns(self, captured_ns: int) -> int:
         """Until when a frame may wait for its mask, so that what comes after still fits into the budget."""
         return captured_ns + self._budget_ns - self._tail_ns - HAND_OVER_MARGIN_NS

@@ -23,7 +23,7 @@ class Pipeline:
 
     def __init__(self, config: Config, grid: tuple[int, int], times: StageTimes) -> None:
         """`grid` is the (width, height) that the model looks at; flow and masks live on it."""
-        self._grid = grid
+        self.grid = grid
         self._flow_settings = config.flow
         self._matte_settings = config.matte
         self._privacy = config.privacy
@@ -34,6 +34,13 @@ class Pipeline:
         self._flow: BlockFlow | None = None
         self._fusion_ns = 0
         """Spent on the current frame, however many masks were observed for it."""
+
+    def adjust(self, config: Config) -> None:
+        """From the next frame on, works as `config` says. What is remembered stays."""
+        self._flow_settings = config.flow
+        self._matte_settings = config.matte
+        self._privacy = config.privacy
+        self._fusion.adjust(config.fusion)
 
     def spend(self, plan: Plan) -> None:
         """From the next frame on, works as the plan says."""
@@ -49,9 +56,9 @@ class Pipeline:
     def shrink(self, frame: Frame) -> Yuv444:
         """The small picture for the model and for `track`: from the one that the camera made, where that will do."""
         small = frame.lores
-        is_enough = small is not None and small.width >= self._grid[0] and small.height >= self._grid[1]
+        is_enough = small is not None and small.width >= self.grid[0] and small.height >= self.grid[1]
         with self._times.measure("pyramid"):
-            return shrink(small if small is not None and is_enough else frame.picture, self._grid)
+            return shrink(small if small is not None and is_enough else frame.picture, self.grid)
 
     def track(self, frame: Frame, small: Yuv444) -> None:
         """Moves on to `frame`: the first mask, carried along the flow, becomes the third mask."""

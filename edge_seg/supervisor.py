@@ -13,11 +13,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 from edge_seg.errors import ConfigError, EdgeSegError, SourceLost
 from edge_seg.frame_queue import FrameQueue
 from edge_seg.freshness import Freshness, same
-from edge_seg.sources.base import Source
+from edge_seg.geometry import Geometry
+from edge_seg.sources.base import PlacingSource, Source
 from edge_seg.sources.bounded import bounded
 from edge_seg.types import I420, Frame
 
@@ -56,8 +58,14 @@ class Supervisor:
         self._left_behind: list[_Reader] = []
         self._lost_ns: int | None = time.monotonic_ns()
         self._is_first = True
+        self._reader: _Reader | None = None
+        self._is_renewed = False
+        """Whether the source that runs is to make way for another."""
         self._stuck_at: I420 | None = None
         """The picture at which a driver got stuck: a reopened source that still shows it is not back."""
+        self.break_seq = 0
+        """Frames from this number on have nothing to do with those before: their source was opened since, or their
+        view is another."""
         self.source: Source | None = None
         """The source that delivers now, None while there is none."""
         self.cause: str | None = None
@@ -83,17 +91,54 @@ class Supervisor:
         self._thread.join(deadline_s)
         return not self._thread.is_alive()
 
+    def renew(self, build: Callable[[], Source], stale_ms: int, may_repeat: bool) -> None:
+        """Another source from now on: the one that runs is let go, and the new one opened at once. From any thread.
+
+        Unlike the first, it may be one that cannot be opened: then it is tried for ever.
+        """
+        with self._changed:
+            self._build = build
+            self._stale_ns, self._may_repeat = stale_ms * 1_000_000, may_repeat
+            self._is_renewed, self._is_first = True, False
+            self._changed.notify_all()
+
+    def judge(self, stale_ms: int, may_repeat: bool) -> None:
+        """Other terms for when the source counts as lost, while it runs on. From any thread."""
+        with self._changed:
+            self._stale_ns, self._may_repeat = stale_ms * 1_000_000, may_repeat
+            if self._reader is not None:
+                self._reader.judge(self._stale_ns, may_repeat)
+            self._changed.notify_all()
+
+    def place(self, geometry: Geometry) -> None:
+        """The next picture is cropped, turned and mirrored so; the source runs on. From any thread.
+
+        `build` has to give later sources the same geometry.
+        """
+        with self._changed:
+            if self._reader is not None:
+                self._reader.geometry = geometry
+
     def _run(self) -> None:
         attempt = 0
         while not self._stopping.is_set():
-            reader = _Reader(self._build(), self._deliver, self._changed, self._stale_ns, self._may_repeat)
+            with self._changed:
+                self._is_renewed = False
+                reader = self._reader = _Reader(
+                    self._build(), self._deliver, self._changed, self._stale_ns, self._may_repeat
+                )
             reader.thread.start()
             cause = self._watch(reader)
-            if cause is not None:
+            if cause is not None and not self._is_renewed:
                 self.cause = str(cause)
             self._let_go(reader)
             if cause is None:
                 return
+            if self._is_renewed:
+                log.info("another source from now on, %s is closed", reader.source.name)
+                attempt, self._lost_ns, self._stuck_at = 0, time.monotonic_ns(), None
+                gc.collect()
+                continue
             if reader.is_open:
                 # What still refers to the device keeps it open: a camera that is plugged in again meanwhile becomes
                 # /dev/video1, and is not found.
@@ -108,11 +153,14 @@ class Supervisor:
                 self._lost_ns = fresh.changed_ns if fresh.stuck_at is not None else fresh.last_ns
                 self.outages += 1
                 log.warning("source lost, trying again until it is back: %s", cause)
-            elif self._is_first and attempt == 0:
+            elif attempt == 0:
                 log.warning("no source yet, trying again until there is one: %s", cause)
             else:
                 log.debug("source still lost: %s", cause)
-            self._stopping.wait(self._pause_s(attempt))
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._stopping.is_set() or self._is_renewed, self._pause_s(attempt)
+                )
             self._wait_for_drivers()
             attempt += 1
 
@@ -123,6 +171,8 @@ class Supervisor:
             while not self._stopping.is_set():
                 if reader.error is not None:
                     return reader.error
+                if self._is_renewed:
+                    return SourceLost(f"{reader.source.name}: another source is configured")
                 now_ns = time.monotonic_ns()
                 if not reader.is_open:
                     wait_ns = open_deadline_ns - now_ns
@@ -140,7 +190,7 @@ class Supervisor:
                 self._changed.wait(min(wait_ns, self._stale_ns // 8) / 1e9)
         return None
 
-    def _deliver(self, reader: _Reader, frame: Frame) -> None:
+    def _deliver(self, reader: _Reader, frame: Frame, is_other_view: bool) -> None:
         """Called by readers with each frame."""
         with self._changed:
             if reader.is_left:
@@ -151,12 +201,14 @@ class Supervisor:
                 self._came_back(reader)
             # Sequence numbers go on over a reopened source: no mask of before can be taken for one of after.
             frame = replace(frame, seq=reader.first_seq + frame.seq)
+            if is_other_view:
+                self.break_seq = frame.seq
             self._next_seq = frame.seq + 1
             self._queue.put(frame)
 
     def _came_back(self, reader: _Reader) -> None:
         reader.delivered = True
-        reader.first_seq = self._next_seq
+        reader.first_seq = self.break_seq = self._next_seq
         self.source = reader.source
         if not self._is_first and self._lost_ns is not None:
             seconds = (time.monotonic_ns() - self._lost_ns) / 1e9
@@ -167,7 +219,7 @@ class Supervisor:
     def _let_go(self, reader: _Reader) -> None:
         with self._changed:
             reader.is_left = True
-            self.source = None
+            self.source = self._reader = None
         if not bounded(reader.source.close, CLOSE_DEADLINE_S):
             log.warning("%s: closing it hangs; it is left behind", reader.source.name)
         reader.thread.join(2 * READ_TIMEOUT_NS / 1e9)
@@ -201,7 +253,7 @@ class _Reader:
     def __init__(
         self,
         source: Source,
-        deliver: Callable[[_Reader, Frame], None],
+        deliver: Callable[[_Reader, Frame, bool], None],
         changed: threading.Condition,
         stale_ns: int,
         may_repeat: bool,
@@ -214,10 +266,16 @@ class _Reader:
         self.is_open = False
         self.is_left = False
         self.error: EdgeSegError | None = None
+        self.geometry: Geometry | None = None
+        """What the pictures are to be placed by from the next one on; None: as the source was made."""
         self._deliver = deliver
         self._changed = changed
         self._stale_ns = stale_ns
         self._may_repeat = may_repeat
+
+    def judge(self, stale_ns: int, may_repeat: bool) -> None:
+        self._stale_ns, self._may_repeat = stale_ns, may_repeat
+        self.freshness = Freshness(stale_ns, may_repeat, time.monotonic_ns())
 
     def _run(self) -> None:
         try:
@@ -226,11 +284,18 @@ class _Reader:
                 self.freshness = Freshness(self._stale_ns, self._may_repeat, time.monotonic_ns())
                 self.is_open = True
                 self._changed.notify_all()
+            is_other_view = False
             while not self.is_left:
+                # Between two reads: whatever is read after this shows the new view.
+                if self.geometry is not None:
+                    placing, self.geometry = self.geometry, None
+                    cast(PlacingSource, self.source).geometry = placing
+                    is_other_view = True
                 frame = self.source.read(READ_TIMEOUT_NS)
                 if frame is not None:
                     self.freshness.saw(frame.picture, time.monotonic_ns())
-                    self._deliver(self, frame)
+                    self._deliver(self, frame, is_other_view)
+                    is_other_view = False
         except EdgeSegError as error:
             # Without its traceback, whose frames refer to the source, and so to an open device, in a circle.
             self.error = error.with_traceback(None)

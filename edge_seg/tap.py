@@ -35,6 +35,10 @@ class FrameTap:
         self._output: I420 | None = None
         self._camera: I420 | None = None
 
+    def allow(self, camera: bool) -> None:
+        """Whether what the camera sees may leave by this way, from now on."""
+        self._may_show_camera = camera
+
     @property
     def is_asked(self) -> bool:
         """Whether a frame is wanted: all that the frame loop looks at."""
@@ -50,6 +54,7 @@ class FrameTap:
         if asked is None:
             return
         answer, wants_camera = asked
+        wants_camera = wants_camera and self._may_show_camera  # that may have changed since
         self._output = _copy(output, self._output)
         seen: I420 | None = None
         if wants_camera and camera is not None:

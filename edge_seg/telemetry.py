@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from types import TracebackType
+from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from edge_seg.engine import Engine
+from edge_seg.errors import ConfigError
 from edge_seg.page.settings import WebSettings
 
 log = logging.getLogger(__name__)
@@ -67,25 +69,50 @@ class MetricsServer:
 
     def __init__(self, settings: WebSettings, engine: Engine) -> None:
         self._settings = settings
+        self._server: WSGIServer | None = None
         self._registry = CollectorRegistry()
         self._registry.register(EngineCollector(engine))
 
     def __enter__(self) -> MetricsServer:
         self._server = None
-        address, port = self._settings.address, self._settings.port
-        if port is None:
-            return self
         try:
-            self._server, _ = start_http_server(port, address, self._registry)
-        except OSError as error:
-            log.warning("no metrics: cannot listen on %s:%d: %s", address, port, error.strerror)
-        else:
-            log.info("metrics at http://%s:%d/metrics", *self._server.server_address[:2])
+            self._server = self._listen(self._settings)
+        except ConfigError as error:
+            log.warning("no metrics: %s", error)
         return self
+
+    def apply(self, settings: WebSettings) -> None:
+        """Serves at another address from now on. Raises ConfigError where that cannot be listened on; then the old
+        one stays."""
+        before, self._settings = self._settings, settings
+        self._close()  # first: it may be the same port
+        try:
+            self._server = self._listen(settings)
+        except ConfigError:
+            self._settings = before
+            self._server = self._listen(before)
+            raise
+
+    def _listen(self, settings: WebSettings) -> WSGIServer | None:
+        address, port = settings.address, settings.port
+        if port is None:
+            return None
+        try:
+            server, _ = start_http_server(port, address, self._registry)
+        except OSError as error:
+            raise ConfigError(
+                f"web.port: cannot listen on {address}:{port}: {error.strerror or error}"
+            ) from error
+        log.info("metrics at http://%s:%d/metrics", *server.server_address[:2])
+        return server
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+        self._close()
+
+    def _close(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.shutdown()
+            server.server_close()

@@ -11,10 +11,9 @@ import pytest
 from edge_seg.config import Config, LatencySettings
 from edge_seg.engine import Engine
 from edge_seg.pyramid import Yuv444
-from edge_seg.sinks.base import OutputFormat, Sink
+from edge_seg.sinks.base import OutputFormat
 from edge_seg.sources import SourceFormat, SyntheticSettings
 from edge_seg.types import F32, I420, Frame, Mask, Matrix
-from tests.direct import DirectOutputs
 
 WIDTH, HEIGHT = 64, 48
 FPS = 50
@@ -67,7 +66,7 @@ class Model:
         return np.ones(self.input_size[::-1], np.float32)
 
 
-class Recorder(Sink):
+class Recorder:
     """Remembers each picture's number, mask and size."""
 
     name = "recorder"
@@ -102,7 +101,7 @@ def run(wanted: int, takes_s: float, **settings: Any) -> tuple[Recorder, Engine]
     recorder = Recorder(wanted)
     engine = Engine(
         Config(source=SyntheticSettings(), **settings),
-        outputs=DirectOutputs(recorder),
+        sinks=[recorder],
         build_source=Metronome,
         build_model=lambda _: Model(takes_s),
     )
@@ -150,7 +149,7 @@ def test_a_source_that_changes_its_size_is_followed() -> None:
     recorder = Recorder(120)
     engine = Engine(
         Config(source=SyntheticSettings()),
-        outputs=DirectOutputs(recorder),
+        sinks=[recorder],
         build_source=lambda: Metronome(((WIDTH, HEIGHT), (81, 63))),
         build_model=lambda _: Model(0.001),
     )
@@ -172,7 +171,7 @@ def test_a_picture_that_turns_upright_gets_the_model_for_upright_pictures() -> N
 
     engine = Engine(
         Config(source=SyntheticSettings()),
-        outputs=DirectOutputs(recorder),
+        sinks=[recorder],
         build_source=lambda: Metronome(((WIDTH, HEIGHT), (80, 60), (HEIGHT, WIDTH))),
         build_model=build,
     )
@@ -196,7 +195,7 @@ def test_the_engine_ends_soon_though_the_model_hangs(mask_sync: Literal["budget"
     recorder = Recorder(10**9)
     engine = Engine(
         Config(source=SyntheticSettings(), mask_sync=mask_sync),
-        outputs=DirectOutputs(recorder),
+        sinks=[recorder],
         build_source=Metronome,
         build_model=lambda _: Model(5),
     )

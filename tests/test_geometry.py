@@ -13,8 +13,8 @@ from edge_seg.config import Config
 from edge_seg.engine import Engine
 from edge_seg.geometry import Geometry, Rotation, output_size, place
 from edge_seg.pyramid import Yuv444
-from edge_seg.sinks.base import OutputFormat, Sink
-from edge_seg.sources import SyntheticSettings, make_source
+from edge_seg.sinks.base import OutputFormat
+from edge_seg.sources import GstSettings, SyntheticSettings, make_source
 from edge_seg.types import F32, I420, U8
 
 
@@ -137,7 +137,7 @@ class Nobody:
         return np.zeros((32, 32), np.float32)
 
 
-class Output(Sink):
+class Output:
     """Takes the size that it is opened with, and the first picture."""
 
     name = "output"
@@ -174,3 +174,23 @@ def test_the_configured_geometry_is_the_one_that_leaves() -> None:
     timer.cancel()
     assert {(f.width, f.height) for f in output.formats} == {(86, 96)}
     assert {(p.width, p.height) for p in output.pictures} == {(86, 96)}
+
+
+@pytest.mark.parametrize("kind", ["synthetic", "gst"])
+def test_an_open_source_shows_the_new_view_from_the_next_picture_on(kind: str) -> None:
+    if kind == "gst":
+        pytest.importorskip("gi")
+        launch = "videotestsrc pattern=smpte horizontal-speed=1 ! video/x-raw,format=I420,width=128,height=96"
+        source = make_source(GstSettings(launch=launch))
+    else:
+        source = make_source(SyntheticSettings(width=128, height=96, motion="still", noise=0))
+    source.open()
+    before = source.read(2 * 10**9)
+    assert before is not None
+    source.geometry = TURNED  # type: ignore[attr-defined]
+    after = source.read(2 * 10**9)
+    assert after is not None
+    assert (after.picture.width, after.picture.height) == (86, 96)
+    assert (source.format.width, source.format.height) == (86, 96)
+    assert after.seq > before.seq
+    source.close()

@@ -284,3 +284,52 @@ def test_nothing_refers_to_a_lost_source_any_more() -> None:
         assert supervisor.stop(5)
     finally:
         gc.enable()
+
+
+def test_another_source_takes_over_at_once_and_sequence_numbers_go_on() -> None:
+    old, new = ScriptedSource(3, stall), ScriptedSource(3, stall)
+    slot = Recorder(6)
+    supervisor = Supervisor(lambda: old, slot, 100_000)
+    supervisor.start()
+    while len(slot.seqs) < 3:
+        time.sleep(0.001)
+    assert supervisor.break_seq == 0
+    supervisor.renew(lambda: new, 100_000, True)
+    assert slot.complete.wait(20)
+    assert supervisor.stop(5)
+    assert slot.seqs == [0, 1, 2, 3, 4, 5]
+    assert supervisor.break_seq == 3
+    assert supervisor.outages == 0
+    assert old.closed
+
+
+def test_another_source_that_cannot_be_opened_is_tried_again_and_does_not_end_the_daemon() -> None:
+    def refuse() -> None:
+        raise ConfigError("no such device")
+
+    tries = iter(
+        [ScriptedSource(0, stall, refuse), ScriptedSource(0, stall, refuse), ScriptedSource(1, stall)]
+    )
+    slot = Recorder(3)
+    first = ScriptedSource(2, stall)
+    supervisor = Supervisor(lambda: first, slot, 100_000)
+    supervisor.start()
+    while len(slot.seqs) < 2:
+        time.sleep(0.001)
+    supervisor.renew(lambda: next(tries), 100_000, True)
+    assert slot.complete.wait(20)
+    assert supervisor.fatal is None
+    assert supervisor.stop(5)
+
+
+def test_other_terms_of_loss_hold_at_once() -> None:
+    sources = iter([ScriptedSource(1, stall), ScriptedSource(1, stall)])
+    slot = Recorder(2)
+    supervisor = Supervisor(lambda: next(sources), slot, 100_000)
+    supervisor.start()
+    while not slot.seqs:
+        time.sleep(0.001)
+    supervisor.judge(120, True)
+    assert slot.complete.wait(20)
+    assert supervisor.outages == 1
+    assert supervisor.stop(5)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edge_seg import config_file, logs
 from edge_seg.commands import Subparsers
+from edge_seg.config_watch import ConfigWatch
 from edge_seg.engine import Engine
 from edge_seg.errors import EXIT_OK
 from edge_seg.memory import limit_arenas
@@ -22,8 +23,8 @@ def register(commands: Subparsers) -> None:
     parser = commands.add_parser(
         "run",
         help="run the daemon in the foreground",
-        description="Runs the daemon until SIGINT or SIGTERM. Exit status: 0 stopped by a signal, 1 failed at run "
-        "time, 78 bad configuration.",
+        description="Runs the daemon until SIGINT or SIGTERM; SIGHUP reads the configuration again. Exit status: 0 "
+        "stopped by a signal, 1 failed at run time, 78 bad configuration.",
     )
     parser.add_argument("config", metavar="CONFIG", type=Path, help="the YAML file")
     parser.add_argument(
@@ -48,7 +49,11 @@ def handle(arguments: argparse.Namespace) -> int:
         timer.daemon = True
         timer.start()
     engine = Engine(config)
-    with MetricsServer(config.web, engine):
+    engine.followers["log"] = lambda new: logs.start(new.log)
+    watch = ConfigWatch(arguments.config, lambda: engine.config, engine.reload)
+    signal.signal(signal.SIGHUP, lambda *_: watch.ask())
+    with MetricsServer(config.web, engine) as metrics, watch:
+        engine.followers["web"] = lambda new: metrics.apply(new.web)
         engine.run(stop)
     status = engine.status()
     log.info(

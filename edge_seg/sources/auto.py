@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 from edge_seg.errors import ConfigError, SourceLost
+from edge_seg.geometry import Geometry
 from edge_seg.sources import video_node
 from edge_seg.sources.base import (
     ArgusSettings,
     AutoSettings,
     CsiSettings,
+    PlacingSource,
     Source,
     SourceFormat,
     SourceSettings,
@@ -53,6 +56,18 @@ class AutoSource:
         self._find = find or candidates
         self._source: Source | None = None
         self._closed = False
+        self._geometry: Geometry | None = None
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """Of the source that worked; None: as `make` made it."""
+        return self._geometry
+
+    @geometry.setter
+    def geometry(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+        if self._source is not None:
+            cast(PlacingSource, self._source).geometry = geometry
 
     @property
     def format(self) -> SourceFormat:

@@ -59,7 +59,6 @@ class CsiSource:
     """One camera, its full picture and the small one that its image processor makes beside it."""
 
     live = True
-    geometry = WHOLE
 
     def __init__(
         self,
@@ -74,12 +73,29 @@ class CsiSource:
         self._changed = threading.Condition()
         self._camera: Any = None
         self._mapped: Any = None
+        self._geometry = WHOLE
+        self._configured: list[_Stream] = []
+        """What libcamera delivers."""
         self._streams: list[_Stream] = []
+        """What is taken of it."""
+        self._matrix = Matrix.BT709
         self._format: SourceFormat | None = None
         self._full_range = False
         self._newest: Frame | None = None
         self._seq = 0
         self._failure: SourceLost | None = None
+
+    @property
+    def geometry(self) -> Geometry:
+        return self._geometry
+
+    @geometry.setter
+    def geometry(self, geometry: Geometry) -> None:
+        with self._changed:
+            self._geometry = geometry
+            self._newest = None  # it shows the view of before
+            if self._configured:
+                self._place()
 
     @property
     def format(self) -> SourceFormat:
@@ -167,22 +183,29 @@ class CsiSource:
                     "%s: its small picture is %s %dx%d, which cannot be used: scaling on the CPU",
                     self.name, small.format, small.width, small.height,
                 )  # fmt: skip
-        self._streams = streams
-        matrix, self._full_range = _colours(config.get("colour_space"), main)
-        if cropped(self.geometry):
-            self._streams = [main]  # the small one, cropped, would not lie over it to the pixel
+        self._configured = streams
+        self._matrix, self._full_range = _colours(config.get("colour_space"), main)
+        self._place()
+
+    def _place(self) -> None:
+        """What the geometry makes of what is delivered."""
+        main = self._configured[0]
+        # The small one, cropped, would not lie over the full one to the pixel.
+        self._streams = [main] if cropped(self._geometry) else self._configured
         self._format = SourceFormat(
-            *output_size(main.width, main.height, self.geometry),
+            *output_size(main.width, main.height, self._geometry),
             Fraction(self._settings.fps).limit_denominator(1001),
-            matrix,
+            self._matrix,
         )
 
     def _take(self, request: Any) -> None:
         """Called by picamera2 with each picture, in its thread; the buffer goes back when this returns."""
         arrival_ns = self._clock()
         seq, self._seq = self._seq, self._seq + 1
+        with self._changed:
+            geometry, streams = self._geometry, self._streams
         try:
-            main, *small = (self._copy(request, stream) for stream in self._streams)
+            main, *small = (self._copy(request, stream, geometry) for stream in streams)
             stamp = request.get_metadata().get("SensorTimestamp")
         except (SourceLost, RuntimeError, OSError) as error:
             with self._changed:
@@ -194,19 +217,19 @@ class CsiSource:
         captured_ns = capture_time(stamp, arrival_ns, self._boot_clock())
         frame = Frame(main, seq, captured_ns, lores=small[0] if small else None)
         with self._changed:
-            self._newest = frame
-            self._changed.notify_all()
+            if geometry is self._geometry:
+                self._newest = frame
+                self._changed.notify_all()
 
-    def _copy(self, request: Any, stream: _Stream) -> I420:
+    def _copy(self, request: Any, stream: _Stream, geometry: Geometry) -> I420:
         with self._mapped(request, stream.name, reshape=False) as mapped:
             memory: U8 = np.asarray(mapped.array).reshape(-1)
-            matrix = self.format.matrix
             if stream.format == "YUV420":
-                picture = copy_yuv420(memory, stream, matrix, self.geometry)
+                picture = copy_yuv420(memory, stream, self._matrix, geometry)
                 if self._full_range:
                     compress_range(picture)
                 return picture
-            return placed(copy_rgb(memory, stream, matrix), self.geometry)
+            return placed(copy_rgb(memory, stream, self._matrix), geometry)
 
 
 def load() -> tuple[Any, Any]:

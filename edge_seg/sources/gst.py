@@ -49,7 +49,6 @@ class GstSource:
 
     name = "gst"
     live = True
-    geometry = WHOLE
 
     def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._clock = clock
@@ -57,6 +56,7 @@ class GstSource:
         self._sink: Any = None
         self._bus: Any = None
         self._format: SourceFormat | None = None
+        self._geometry = WHOLE
         self._size = 0, 0
         """Of the pictures that come, before the geometry is applied."""
         self._caps: Any = None
@@ -65,6 +65,15 @@ class GstSource:
         self._arrived: deque[tuple[int, int]] = deque(maxlen=64)
         self._count = 0
         self._seq = -1
+
+    @property
+    def geometry(self) -> Geometry:
+        return self._geometry
+
+    @geometry.setter
+    def geometry(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+        self._caps = None  # the format is to be learnt anew
 
     @property
     def format(self) -> SourceFormat:
@@ -185,7 +194,7 @@ class GstSource:
         if self._caps is None or not caps.is_equal(self._caps):
             self._learn_format(caps)
         shape = self.format
-        picture = copy_picture(buffer, *self._size, shape.matrix, self.geometry)
+        picture = copy_picture(buffer, *self._size, shape.matrix, self._geometry)
         if self._full_range:
             compress_range(picture)
         while self._arrived:
@@ -211,7 +220,7 @@ class GstSource:
         video = gst_video.VideoInfo.new_from_caps(caps)
         fallback = Matrix.BT709 if video.height > 576 else Matrix.BT601
         self._size = video.width, video.height
-        width, height = output_size(*self._size, self.geometry)
+        width, height = output_size(*self._size, self._geometry)
         self._format = SourceFormat(
             width=width,
             height=height,

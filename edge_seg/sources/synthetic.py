@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg.errors import SourceLost
-from edge_seg.geometry import WHOLE, output_size, placed, placed_plane
+from edge_seg.geometry import WHOLE, Geometry, output_size, placed, placed_plane
 from edge_seg.sources import figure, timecode
 from edge_seg.sources.base import SourceFormat, SyntheticSettings
 from edge_seg.sources.room import draw_room
@@ -102,7 +102,6 @@ class SyntheticSource:
     """Draws each frame ahead and hands it out when it is due."""
 
     name = "synthetic"
-    geometry = WHOLE
 
     def __init__(
         self,
@@ -117,10 +116,20 @@ class SyntheticSource:
         self._start_ns: int | None = None
         self._next = 0
         self._drawn: Frame | None = None
+        self._geometry = WHOLE
+
+    @property
+    def geometry(self) -> Geometry:
+        return self._geometry
+
+    @geometry.setter
+    def geometry(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+        self._drawn = None  # drawn ahead, for the view of before
 
     @property
     def format(self) -> SourceFormat:
-        size = output_size(self._settings.width, self._settings.height, self.geometry)
+        size = output_size(self._settings.width, self._settings.height, self._geometry)
         return SourceFormat(*size, Fraction(self._settings.fps).limit_denominator(1001), Matrix.BT709)
 
     def open(self) -> None:
@@ -157,10 +166,10 @@ class SyntheticSource:
 
     def _draw(self, due_ns: int) -> Frame:
         frame = draw(self._settings, self._next, due_ns)
-        if self.geometry == WHOLE:
+        if self._geometry == WHOLE:
             return frame
-        truth = None if frame.truth is None else placed_plane(frame.truth, self.geometry)
-        return replace(frame, picture=placed(frame.picture, self.geometry), truth=truth)
+        truth = None if frame.truth is None else placed_plane(frame.truth, self._geometry)
+        return replace(frame, picture=placed(frame.picture, self._geometry), truth=truth)
 
     def _due_ns(self, start_ns: int, index: int) -> int:
         return start_ns + round(index * 1e9 / self._settings.fps)

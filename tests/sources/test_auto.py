@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_seg.errors import ConfigError, SourceLost
+from edge_seg.geometry import Geometry
 from edge_seg.sources import AutoSettings, GstSettings, SourceFormat, SourceSettings, V4l2Settings
 from edge_seg.sources import auto as auto_module
 from edge_seg.sources.auto import AutoSource, Candidate, candidates, v4l2_nodes
@@ -94,3 +95,11 @@ def test_csi_cameras_come_before_those_of_the_kernel(tmp_path: Path, monkeypatch
         candidate.settings.type for candidate in candidates(AutoSettings(), tmp_path, tmp_path / "video0")
     ]
     assert jetson == ["argus", "v4l2"]
+
+
+def test_a_geometry_reaches_the_camera_that_worked() -> None:
+    source, cameras = auto(SourceLost("busy"), None)
+    source.open()
+    source.geometry = Geometry(mirror=True)
+    assert cameras[1].geometry == Geometry(mirror=True)  # type: ignore[attr-defined]
+    source.close()

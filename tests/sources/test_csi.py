@@ -277,3 +277,22 @@ def test_the_picture_is_turned_as_it_is_copied_and_cropped_without_its_small_one
         if frame.lores is not None:
             assert frame.lores.height > frame.lores.width
         source.close()
+
+
+def test_another_geometry_holds_from_the_next_picture_on(hardware: picamera2.Hardware) -> None:
+    source, first = first_frame(CsiSettings(width=640, height=480))
+    for geometry, size, has_small in (
+        (Geometry(mirror=True), (640, 480), True),
+        (Geometry(rotate=90), (480, 640), True),
+        (Geometry(crop_left=0.5), (320, 480), False),
+        (Geometry(), (640, 480), True),
+    ):
+        source.geometry = geometry
+        frame = source.read(SECOND_NS)
+        assert frame is not None
+        assert frame.seq > first.seq
+        assert (
+            (frame.picture.width, frame.picture.height) == size == (source.format.width, source.format.height)
+        )
+        assert (frame.lores is not None) == has_small
+    source.close()
