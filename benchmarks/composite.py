@@ -28,7 +28,7 @@ from edge_seg.matte import MatteSettings, Quality, refine, render
 from edge_seg.model_card import ModelSettings
 from edge_seg.pyramid import Yuv444, shrink
 from edge_seg.segmenter import Segmenter, open_segmenter
-from edge_seg.types import F32, I420, U8, Alpha, Mask
+from edge_seg.types import ALPHA_ONE, F32, I420, U8, Alpha, Mask
 
 SIZES = ((1280, 720), (1920, 1080))
 QUALITIES: tuple[Quality, ...] = ("fast", "balanced", "best")
@@ -50,7 +50,7 @@ def segmenter_for(size: tuple[int, int]) -> Segmenter:
 def opencv_chain(front: I420, alpha: Alpha, back: I420, out: I420) -> None:
     """The fastest chain of OpenCV calls that was found: upsample, then two multiplications and an addition."""
     for f, b, o in zip(front.planes, back.planes, out.planes, strict=True):
-        full = cv2.resize((alpha.offset * 255).astype(np.uint8), (f.shape[1], f.shape[0]))
+        full = cv2.resize((alpha.offset // 4).clip(0, 255).astype(np.uint8), (f.shape[1], f.shape[0]))
         cv2.add(cv2.multiply(f, full, scale=1 / 255), cv2.multiply(b, 255 - full, scale=1 / 255), dst=o)
 
 
@@ -114,7 +114,7 @@ def time_size(pictures: list[I420], size: tuple[int, int], cold: bool) -> None:
 
 def blended_share(alpha: Alpha) -> float:
     """Of the grid's cells, those that are neither all person nor all room."""
-    pure = (alpha.offset <= 0) | (alpha.offset >= 1)
+    pure = (alpha.offset <= 2) | (alpha.offset >= ALPHA_ONE)
     if alpha.gain is not None:
         pure &= ~alpha.gain.any(axis=0)
     return 1 - float(cv2.erode(pure.astype(np.uint8), np.ones((2, 2), np.uint8)).mean())

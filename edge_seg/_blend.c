@@ -1,125 +1,134 @@
 /* The composite: out = background + alpha * (person - background), in one pass over I420.
  *
  * alpha = clip(offset + gain . (colour - 128) / 255, 0, 1), with offset and gain interpolated bilinearly from the
- * coarse grid (edge_seg/matte.py), all in 16-bit fixed point so that eight pixels fit an SSE2 or NEON register.
- * Most of a picture is wholly person or wholly background: the cells of the grid that are so are copied, and alpha
- * is only computed in the band between. There the person's colour is the frame's, drawn towards the colour that
- * the person has nearby as far as the pixel is transparent: the old background goes out of it.
+ * coarse grid (edge_seg/matte.py), all in 16-bit fixed point. Most of a picture is wholly person or wholly
+ * background and is copied. Only what is neither is computed, in blocks of 16x2 pixels of luma and the 8x1 of chroma
+ * over them: all of their loops have one length, so that no loop ends in single pixels and no branch is guessed wrong.
+ * There the person's colour is the frame's, drawn towards the colour that the person has nearby as far as the pixel
+ * is transparent: the old background goes out of it.
  *
  * edge_seg/composite.py holds the same arithmetic in NumPy; the tests hold both to be equal, bit for bit.
  */
 #include "_buffers.h"
-#include <math.h>
 
 #define ALPHA_ONE 1027 /* alpha 1.0; a bit more than 1024, so that it still saturates after rounding down */
-#define GAIN_ONE 1031  /* gain 1.0: (GAIN_ONE * (d << 8)) >> 16 == ALPHA_ONE * d / 255 */
-#define LIMIT 16383    /* of both, so that the difference of two fits 16 bits */
+#define NOTHING 2      /* an offset up to here is alpha 0 */
 #define COLOUR_ONE 16  /* colours, while they are interpolated */
-#define LANES 8
-#define ALIGN 16       /* columns of luma that are blended at a time */
+#define BLOCK 16       /* columns of luma that are blended at a time */
+#define HALF (BLOCK / 2)
 #define SLOTS 8        /* at least the 6 grid rows that a pair of luma rows and their chroma row lie between */
+#define NODES 8        /* of the grid that fit a register */
 #define MAX_SIDE 16384
 
-#if defined(__clang__)
-#define NO_LOOP_DEPENDENCE _Pragma("clang loop vectorize(assume_safety)")
-#elif defined(__GNUC__)
-#define NO_LOOP_DEPENDENCE _Pragma("GCC ivdep")
-#else
-#define NO_LOOP_DEPENDENCE
-#endif
-
-enum { OFFSET, GAIN_Y, GAIN_U, GAIN_V, COLOUR_Y, COLOUR_U, COLOUR_V, FIELDS };
+enum { OFFSET, GAIN_Y, GAIN_U, GAIN_V, COLOUR_Y, COLOUR_UV, FIELDS }; /* of the last, U lies before V */
 enum { BAND, BACK, FRONT }; /* BACK & FRONT is BAND: what is not one or the other as a whole */
 
 typedef struct {
     int rows, cols;
-    const float *offset, *gain; /* gain, 3 planes, may be NULL */
-    const uint8_t *colour;      /* 3 planes, may be NULL; then there is no gain either */
+    const int16_t *offset, *gain; /* gain, 3 planes, may be NULL */
+    const uint8_t *colour;        /* 3 planes, may be NULL */
 } Grid;
 
+/* Where samples lie between the nodes of the grid: sample i between nodes cell[i] and cell[i] + 1, at base + fraction *
+ * step / 65536 with fraction in [-1/2, 1/2), counted from the nearer one. */
 typedef struct {
-    int start, stop;           /* luma columns: start is even, stop is even or the width */
-    int fit_start, fit_stop;   /* of the band: where alpha is not known beforehand; `left` before it, `right` after */
-    int first_cell, last_cell; /* the grid cells that those lie in, inclusive */
-    int kind;
-    int16_t left, right;
-} Span;
-
-/* A position between two nodes, as it is wanted by a multiplication that keeps the upper 16 bits: base + fraction *
- * step / 65536 with fraction in [-1/2, 1/2), counted from the nearer node. */
-typedef struct {
-    int16_t fraction;
-    int16_t second; /* -1 where the nearer node is the second one, else 0 */
-} Fraction;
-
-static inline int16_t between(int16_t base, int16_t step, int16_t fraction, int16_t second)
-{
-    return (int16_t)(base + (int16_t)(step & second) + (int16_t)((step * fraction) >> 16));
-}
-
-/* Where the columns (or rows) of a plane lie between the nodes of the grid. */
-typedef struct {
-    int *cell_start; /* [nodes + 1]: the first column of each cell */
-    int16_t *weight; /* [columns + 2 * ALIGN]: position inside the cell, see Fraction */
-    int16_t *second; /* the same */
+    int *cell;
+    int16_t *fraction;
+    uint8_t *second; /* 1 where the nearer node is cell[i] + 1 */
 } Axis;
 
+/* The same for 8 samples, with the nodes counted from one of them on. As bytes of int16 elements: what a table look-up
+ * of bytes wants. */
 typedef struct {
-    int width, height;
-    Axis luma, half;       /* of the columns of luma, and of chroma */
-    int16_t *nodes[SLOTS]; /* cached grid rows: FIELDS x (cols + 1), the last node repeated; filled in as `wide` is */
-    uint8_t *kinds[SLOTS]; /* of those rows: BACK or FRONT where alpha is 0 or 256 whatever the colour, else BAND */
-    int node_row[SLOTS];
-    int used[SLOTS], uses; /* when each slot was last asked for */
-    int16_t *wide[SLOTS];  /* of those rows: FIELDS x (width + 2 * ALIGN), at the picture's columns */
-    uint8_t *is_wide[SLOTS]; /* of those rows, per cell: whether `wide` is filled in */
-    int wide_stride;
-    int16_t *chroma[2];    /* [width + 2 * ALIGN] of the frame, at luma columns */
-    uint8_t *luma_row;     /* [width + 2 * ALIGN] of the frame, a span of it */
-    int16_t *alpha[2];     /* [width + 2 * ALIGN] of a row pair, 0 to 256 */
-    uint8_t *kind;         /* [cols]: what the grid rows around the row pair agree on */
-    Span *spans;           /* [cols] */
+    int16_t fraction[HALF];
+    uint8_t near[2 * HALF], first[2 * HALF], second[2 * HALF];
+} Pick;
+
+typedef struct {
+    int first_node;
+    Pick luma[2], chroma;
+} Column; /* of blocks */
+
+typedef int16_t Wide[FIELDS][BLOCK]; /* a row of the grid at the picture's columns of a block */
+
+typedef struct { int start, stop, kind; } Span; /* blocks */
+
+typedef struct {
+    int width, height, blocks;
+    int narrow;              /* whether the nodes over each block fit a register */
+    int shuffles;            /* whether bytes of a register can be looked up at once */
+    Axis across, half_across, down, half_down;
+    int *cell_start;         /* [nodes + 1]: the first column of each cell */
+    Column *columns;         /* [blocks], if narrow */
+    int node_row[SLOTS];     /* cached grid rows */
+    int used[SLOTS], uses;   /* when each slot was last asked for */
+    uint8_t *kinds[SLOTS];   /* of those rows: BACK or FRONT where alpha is 0 or 256 whatever the colour, else BAND */
+    Wide *wide[SLOTS];       /* of those rows */
+    uint8_t *is_wide[SLOTS]; /* of those rows, per block: whether `wide` is filled in */
+    uint8_t *kind;           /* [cols]: what the grid rows around the row pair agree on */
+    uint8_t *block_kind;     /* [blocks] */
+    Span *spans;             /* [blocks] */
     int span_count, span_top, span_bottom;
 } Work;
 
-/* Where a position, in half pixels, falls between the grid's nodes, centres aligned. */
-static Fraction locate(int position, int size, int nodes, int *index)
-{
-    int64_t numerator = (int64_t)position * nodes - size; /* in units of 1 / (2 * size) */
-    int64_t unit = 2 * (int64_t)size, cell = numerator / unit;
-    *index = numerator <= 0 ? 0 : cell >= nodes - 1 ? nodes - 1 : (int)cell;
-    int weight = numerator <= 0 || cell >= nodes - 1 ? 0 : (int)(((numerator - cell * unit) << 16) / unit);
-    return (Fraction){(int16_t)(weight < 32768 ? weight : weight - 65536), weight < 32768 ? 0 : -1};
-}
+#define ROW(plane, y) ((plane)->data + (Py_ssize_t)(y) * (plane)->stride)
 
-/* NaN becomes 0: an alpha that cannot be computed shows the background. */
-static inline int16_t fixed(float value, float one)
-{
-    float scaled = value * one;
-    scaled = scaled == scaled ? scaled : 0;
-    scaled = scaled < -LIMIT ? -LIMIT : scaled;
-    scaled = scaled > LIMIT ? LIMIT : scaled;
-    return (int16_t)(int)(scaled + copysignf(0.5f, scaled));
-}
+/* --- where things lie ------------------------------------------------------------------------------------------- */
 
-/* Nodes first to last, and one more that repeats the last of the row. Whole registers, if the row is as long: some
- * are done twice. */
-static void convert(const float *values, float one, int16_t *out, int first, int last, int count)
+/* Of samples at first, first + step, ..., at most 2 size - 1, in half pixels, centres aligned. Quotients of doubles are
+ * exact enough: they are at least 2^-16 from the next whole number, if not whole. */
+static void axis_init(Axis *axis, int count, int first, int step, int size, int nodes)
 {
-    for (int i = first; i <= last; i += LANES) {
-        int at = i + LANES <= count ? i : count - LANES;
-        if (at < 0) {
-            for (int k = i; k < count; k++)
-                out[k] = fixed(values[k], one);
-            break;
-        }
-        int whole[LANES];
-        for (int lane = 0; lane < LANES; lane++)
-            whole[lane] = fixed(values[at + lane], one);
-        for (int lane = 0; lane < LANES; lane++)
-            out[at + lane] = (int16_t)whole[lane];
+    const double unit = 2.0 * size;
+    int *restrict cells = axis->cell;
+    int16_t *restrict fraction = axis->fraction;
+    uint8_t *restrict second = axis->second;
+    for (int i = 0; i < count; i++) {
+        int position = first + step * i;
+        position = position < 2 * size ? position : 2 * size - 1;
+        int numerator = position * nodes - size; /* in units of 1 / (2 * size) */
+        numerator = numerator > 0 ? numerator : 0;
+        int cell = (int)(numerator / unit);
+        int weight = (int)((numerator - cell * unit) * 65536 / unit);
+        weight = cell < nodes - 1 ? weight : 0;
+        cells[i] = cell < nodes - 1 ? cell : nodes - 1;
+        fraction[i] = (int16_t)(weight < 32768 ? weight : weight - 65536);
+        second[i] = weight >= 32768;
     }
-    out[count] = out[count - 1];
+}
+
+/* The nodes beside samples `from` on, counted from `first_node`; samples beyond the last are like the last. */
+static void pick_init(Pick *pick, const Axis *axis, int from, int count, int first_node, int nodes)
+{
+    for (int i = 0; i < HALF; i++) {
+        int x = from + i < count ? from + i : count - 1;
+        int first = axis->cell[x], second = first + 1 < nodes ? first + 1 : first;
+        int near = axis->second[x] ? second : first;
+        pick->fraction[i] = axis->fraction[x];
+        for (int byte = 0; byte < 2; byte++) {
+            pick->first[2 * i + byte] = (uint8_t)(2 * (first - first_node) + byte);
+            pick->second[2 * i + byte] = (uint8_t)(2 * (second - first_node) + byte);
+            pick->near[2 * i + byte] = (uint8_t)(2 * (near - first_node) + byte);
+        }
+    }
+}
+
+static void columns_init(Work *w, int nodes)
+{
+    const int *cell = w->across.cell, half_width = (w->width + 1) / 2;
+    w->narrow = nodes >= NODES;
+    for (int block = 0; block < w->blocks; block++) {
+        int start = block * BLOCK, stop = start + BLOCK < w->width ? start + BLOCK : w->width;
+        w->narrow &= cell[stop - 1] + 1 - cell[start] < NODES;
+    }
+    for (int block = 0; w->narrow && block < w->blocks; block++) {
+        Column *column = &w->columns[block];
+        int node = cell[block * BLOCK];
+        column->first_node = node = node < nodes - NODES ? node : nodes - NODES;
+        for (int k = 0; k < 2; k++)
+            pick_init(&column->luma[k], &w->across, block * BLOCK + k * HALF, w->width, node, nodes);
+        pick_init(&column->chroma, &w->half_across, block * HALF, half_width, node, nodes);
+    }
 }
 
 /* How many bytes from `at` on, at most `count`, equal the first. */
@@ -137,6 +146,20 @@ static int run_length(const uint8_t *at, int count)
     return n;
 }
 
+WIDE static void kinds_fill(const int16_t *restrict offset, const int16_t *restrict gain, Py_ssize_t plane, int n, uint8_t *restrict kinds)
+{
+    if (gain == NULL) {
+        for (int i = 0; i < n; i++)
+            kinds[i] = (uint8_t)((offset[i] <= NOTHING ? BACK : 0) | (offset[i] >= ALPHA_ONE ? FRONT : 0));
+        return;
+    }
+    const int16_t *restrict u = gain + plane, *restrict v = u + plane;
+    for (int i = 0; i < n; i++) {
+        int16_t kind = (int16_t)((offset[i] <= NOTHING ? BACK : 0) | (offset[i] >= ALPHA_ONE ? FRONT : 0));
+        kinds[i] = (uint8_t)((int16_t)(gain[i] | u[i] | v[i]) == 0 ? kind : 0);
+    }
+}
+
 static int load_row(Work *w, const Grid *grid, int row)
 {
     int slot = 0, n = grid->cols;
@@ -149,315 +172,374 @@ static int load_row(Work *w, const Grid *grid, int row)
     }
     w->node_row[slot] = row;
     w->used[slot] = ++w->uses;
-    memset(w->is_wide[slot], 0, (size_t)n);
-    uint8_t *restrict kinds = w->kinds[slot];
+    memset(w->is_wide[slot], 0, (size_t)w->blocks);
     Py_ssize_t at = (Py_ssize_t)row * n, plane = (Py_ssize_t)grid->rows * n;
-    const float *restrict offset = grid->offset + at;
-    /* What `fixed` makes of them is at most 2, which is no alpha, or at least ALPHA_ONE; NaN is none. */
-    for (int i = 0; i < n; i++)
-        kinds[i] = (uint8_t)(!(offset[i] * ALPHA_ONE >= 2.5f) * BACK | (offset[i] * ALPHA_ONE >= ALPHA_ONE - 0.5f) * FRONT);
-    if (grid->gain) {
-        const float *restrict gy = grid->gain + at, *restrict gu = gy + plane, *restrict gv = gu + plane;
-        for (int i = 0; i < n; i++)
-            kinds[i] &= (gy[i] != 0) | (gu[i] != 0) | (gv[i] != 0) ? BAND : 255;
-    }
+    kinds_fill(grid->offset + at, grid->gain ? grid->gain + at : NULL, plane, n, w->kinds[slot]);
     return slot;
 }
 
-static void find_spans(Work *w, const Grid *grid)
+/* What the grid rows top to bottom agree on, as runs of blocks. */
+static void find_spans(Work *w, const Grid *grid, int top, int bottom)
 {
-    const int *cell_start = w->luma.cell_start;
+    const int n = grid->cols, *cell_start = w->cell_start;
     uint8_t *restrict kind = w->kind;
-    Span *spans = w->spans;
-    int n = 0;
-    const int last_cell = grid->cols - 1;
-    for (int i = 0; i < last_cell; i++) /* from nodes to the cells between them */
+    for (int row = top; row <= bottom; row++) {
+        const uint8_t *restrict kinds = w->kinds[load_row(w, grid, row)];
+        if (row == top)
+            memcpy(kind, kinds, (size_t)n);
+        for (int i = 0; i < n; i++)
+            kind[i] &= kinds[i];
+    }
+    for (int i = 0; i + 1 < n; i++) /* from nodes to the cells between them */
         kind[i] &= kind[i + 1];
-    for (int i = 0, next; i < grid->cols; i = next) {
-        next = i + run_length(kind + i, grid->cols - i);
-        int first = i, last = next - 1; /* without cells that no pixel lies in, where the grid is the finer one */
-        while (first < next && cell_start[first] == cell_start[first + 1])
-            first++;
-        while (last > first && cell_start[last] == cell_start[last + 1])
-            last--;
-        if (first == next)
+    memset(w->block_kind, BACK | FRONT, (size_t)w->blocks);
+    for (int i = 0, next; i < n; i = next) {
+        next = i + run_length(kind + i, n - i);
+        int start = cell_start[i], last = cell_start[next] - 1;
+        if (last < start) /* no pixel lies there: the grid is the finer one */
             continue;
-        if (n > 0 && spans[n - 1].kind == kind[i]) {
-            spans[n - 1].stop = cell_start[next];
-            spans[n - 1].last_cell = last;
-        } else {
-            spans[n++] = (Span){.start = cell_start[first], .stop = cell_start[next], .first_cell = first,
-                                .last_cell = last, .kind = kind[i]};
-        }
+        for (int block = start / BLOCK; block <= last / BLOCK; block++)
+            w->block_kind[block] &= kind[i];
     }
-    /* A chroma sample lies over two luma columns: the band takes the whole of it. */
-    for (int k = 1; k < n; k++) {
-        Span *left = &spans[k - 1], *right = &spans[k];
-        if (right->start % 2 == 0)
-            continue;
-        if (left->kind == BAND) {
-            left->stop++;
-            left->last_cell = right->first_cell;
-            right->start++;
-        } else {
-            left->stop--;
-            right->start--;
-            right->first_cell = left->last_cell;
-            right->kind = BAND; /* it was, unless the grid is finer than the picture */
-        }
+    w->span_count = 0;
+    for (int i = 0, next; i < w->blocks; i = next) {
+        next = i + run_length(w->block_kind + i, w->blocks - i);
+        w->spans[w->span_count++] = (Span){.start = i, .stop = next, .kind = w->block_kind[i]};
     }
-    /* The band takes as much of what is beside it as makes whole registers. */
-    for (int k = 0; k < n; k++) {
-        Span *span = &spans[k];
-        span->fit_start = span->start;
-        span->fit_stop = span->stop;
-        if (span->kind != BAND)
-            continue;
-        if (k > 0 && spans[k - 1].kind != BAND) {
-            Span *left = &spans[k - 1];
-            int start = span->start & -ALIGN;
-            span->start = left->stop = start > left->start ? start : left->start;
-            span->left = left->kind == FRONT ? 256 : 0;
-        }
-        if (k + 1 < n && spans[k + 1].kind != BAND) {
-            Span *right = &spans[k + 1];
-            int stop = (span->stop + ALIGN - 1) & -ALIGN;
-            span->stop = right->start = stop < right->stop ? stop : right->stop;
-            span->right = right->kind == FRONT ? 256 : 0;
-        }
-    }
-    w->span_count = n;
+    w->span_top = top;
+    w->span_bottom = bottom;
 }
 
-/* In half pixels of the luma: a luma sample, and a chroma sample, which lies between two luma samples if it can. */
-static int luma_centre(int i, int size) { (void)size; return 2 * i + 1; }
-static int chroma_centre(int i, int size) { return 4 * i + 2 < 2 * size ? 4 * i + 2 : 2 * size - 1; }
+/* --- from the grid to the picture's columns ----------------------------------------------------------------------- */
 
-static void axis_init(Axis *axis, int count, int size, int nodes, int (*centre)(int, int))
+/* Eight elements of eight: by a table look-up of bytes where the machine has one. */
+INLINED void pick_lanes(const int16_t nodes[NODES], const uint8_t bytes[2 * HALF], int shuffles, int16_t out[HALF])
 {
-    int next = 0;
-    for (int x = 0; x < count; x++) {
-        int cell;
-        Fraction at = locate(centre(x, size), size, nodes, &cell);
-        axis->weight[x] = at.fraction;
-        axis->second[x] = at.second;
-        while (next <= cell)
-            axis->cell_start[next++] = x;
+#if defined(__GNUC__) && !defined(__clang__)
+    typedef uint8_t Bytes __attribute__((vector_size(16)));
+    if (shuffles) {
+        Bytes table, index;
+        memcpy(&table, nodes, sizeof table);
+        memcpy(&index, bytes, sizeof index);
+        table = __builtin_shuffle(table, index);
+        memcpy(out, &table, sizeof table);
+        return;
     }
-    while (next <= nodes)
-        axis->cell_start[next++] = count;
+#endif
+    (void)shuffles;
+    for (int i = 0; i < HALF; i++)
+        out[i] = nodes[bytes[2 * i] / 2];
 }
 
-/* Some fields of a grid row at the picture's columns, for cells first to last. */
-static inline void expand(const Axis *axis, const int16_t *nodes, int per_field, int16_t *out, int stride,
-                          const int fields, int first, int last)
+INLINED void interpolate(const Pick *pick, const int16_t nodes[NODES], int shuffles, int16_t *restrict out)
 {
-    const int16_t *weight = axis->weight, *second = axis->second;
-    const int *cell_start = axis->cell_start;
-    for (int cell = first; cell <= last; cell++) {
-        /* Whole registers: what is written past the cell is overwritten by the next one. */
-        for (int x = cell_start[cell]; x < cell_start[cell + 1]; x += LANES) {
-            int16_t part[LANES], far[LANES];
-            memcpy(part, weight + x, sizeof part);
-            memcpy(far, second + x, sizeof far);
-            for (int k = 0; k < fields; k++) {
-                const int16_t base = nodes[k * per_field + cell];
-                const int16_t step = (int16_t)(nodes[k * per_field + cell + 1] - base);
-                int16_t value[LANES];
-                for (int lane = 0; lane < LANES; lane++)
-                    value[lane] = between(base, step, part[lane], far[lane]);
-                memcpy(out + k * stride + x, value, sizeof value);
-            }
-        }
+    int16_t near[HALF], first[HALF], second[HALF], value[HALF];
+    pick_lanes(nodes, pick->near, shuffles, near);
+    pick_lanes(nodes, pick->first, shuffles, first);
+    pick_lanes(nodes, pick->second, shuffles, second);
+    for (int i = 0; i < HALF; i++)
+        value[i] = (int16_t)(near[i] + ((pick->fraction[i] * (int16_t)(second[i] - first[i])) >> 16));
+    memcpy(out, value, sizeof value);
+}
+
+INLINED void colours_load(const uint8_t *from, int16_t nodes[NODES])
+{
+    uint8_t code[NODES];
+    memcpy(code, from, sizeof code);
+    for (int i = 0; i < NODES; i++)
+        nodes[i] = (int16_t)(code[i] * COLOUR_ONE);
+}
+
+INLINED void widen_narrow(const Work *w, const Grid *grid, int row, int block, Wide *wide, const int shuffles)
+{
+    const Column *column = &w->columns[block];
+    const Py_ssize_t plane = (Py_ssize_t)grid->rows * grid->cols, at = (Py_ssize_t)row * grid->cols + column->first_node;
+    int16_t nodes[NODES];
+    for (int k = OFFSET; k <= (grid->gain ? GAIN_V : OFFSET); k++) {
+        memcpy(nodes, k == OFFSET ? grid->offset + at : grid->gain + (k - GAIN_Y) * plane + at, sizeof nodes);
+        for (int half = 0; half < 2; half++)
+            interpolate(&column->luma[half], nodes, shuffles, (*wide)[k] + half * HALF);
+    }
+    if (grid->colour == NULL)
+        return;
+    colours_load(grid->colour + at, nodes);
+    for (int half = 0; half < 2; half++)
+        interpolate(&column->luma[half], nodes, shuffles, (*wide)[COLOUR_Y] + half * HALF);
+    for (int k = 0; k < 2; k++) {
+        colours_load(grid->colour + (k + 1) * plane + at, nodes);
+        interpolate(&column->chroma, nodes, shuffles, (*wide)[COLOUR_UV] + k * HALF);
     }
 }
 
-/* Fills in all fields of a cached grid row for the cells of a span, where that was not done for another row. */
-static void widen_row(const Work *w, const Grid *grid, int slot, const Span *span)
+INLINED int16_t between_nodes(const Axis *axis, int x, int16_t first, int16_t second)
+{
+    int16_t near = axis->second[x] ? second : first;
+    return (int16_t)(near + ((axis->fraction[x] * (int16_t)(second - first)) >> 16));
+}
+
+/* The same, sample by sample: for grids that are nearly as fine as the picture, or finer. */
+static void widen_slowly(const Work *w, const Grid *grid, int row, int block, Wide *wide)
+{
+    const Py_ssize_t plane = (Py_ssize_t)grid->rows * grid->cols, at = (Py_ssize_t)row * grid->cols;
+    const int last = grid->cols - 1, half_width = (w->width + 1) / 2;
+    for (int i = 0; i < BLOCK; i++) {
+        int x = block * BLOCK + i < w->width ? block * BLOCK + i : w->width - 1;
+        int a = w->across.cell[x], b = a < last ? a + 1 : a;
+        for (int k = OFFSET; k <= (grid->gain ? GAIN_V : OFFSET); k++) {
+            const int16_t *nodes = k == OFFSET ? grid->offset + at : grid->gain + (k - GAIN_Y) * plane + at;
+            (*wide)[k][i] = between_nodes(&w->across, x, nodes[a], nodes[b]);
+        }
+        if (grid->colour == NULL)
+            continue;
+        const uint8_t *colour = grid->colour + at;
+        (*wide)[COLOUR_Y][i] = between_nodes(&w->across, x, (int16_t)(colour[a] * COLOUR_ONE), (int16_t)(colour[b] * COLOUR_ONE));
+        x = block * HALF + i % HALF < half_width ? block * HALF + i % HALF : half_width - 1;
+        a = w->half_across.cell[x], b = a < last ? a + 1 : a;
+        colour += (1 + i / HALF) * plane;
+        (*wide)[COLOUR_UV][i] = between_nodes(&w->half_across, x, (int16_t)(colour[a] * COLOUR_ONE), (int16_t)(colour[b] * COLOUR_ONE));
+    }
+}
+
+/* Fills in a cached grid row for the blocks of a span, where that was not done for another row of pixels. */
+WIDE static void widen(const Work *w, const Grid *grid, int slot, const Span *span)
 {
     uint8_t *done = w->is_wide[slot];
-    int first = span->first_cell, last = span->last_cell, n = grid->cols;
-    while (first <= last && done[first])
-        first++;
-    if (first > last)
-        return;
-    /* What is written past the last cell spoils cells that were done: they are done again, and so on. */
-    const int *cell_start = w->luma.cell_start;
-    for (int i = last + 1; i < n && cell_start[i] < cell_start[last + 1] + 2 * LANES; i++)
-        if (done[i])
-            last = i;
-    memset(done + first, 1, (size_t)(last - first + 1));
-    const int last_node = last + 1 < n ? last + 1 : last, per_field = n + 1, stride = w->wide_stride;
-    const Py_ssize_t at = (Py_ssize_t)w->node_row[slot] * n, plane = (Py_ssize_t)grid->rows * n;
-    int16_t *nodes = w->nodes[slot], *wide = w->wide[slot];
-    convert(grid->offset + at, ALPHA_ONE, nodes, first, last_node, n);
-    for (int k = 0; grid->gain && k < 3; k++)
-        convert(grid->gain + k * plane + at, GAIN_ONE, nodes + (GAIN_Y + k) * per_field, first, last_node, n);
-    for (int k = 0; grid->colour && k < 3; k++) {
-        int16_t *restrict field = nodes + (COLOUR_Y + k) * per_field;
-        const uint8_t *restrict colour = grid->colour + k * plane + at;
-        for (int i = first; i <= last_node; i++)
-            field[i] = (int16_t)(colour[i] * COLOUR_ONE);
-        field[n] = field[n - 1];
-    }
-    if (grid->gain && grid->colour) { /* the usual case: its loop is unrolled */
-        expand(&w->luma, nodes, per_field, wide, stride, COLOUR_Y + 1, first, last);
-    } else {
-        expand(&w->luma, nodes, per_field, wide, stride, grid->gain ? GAIN_V + 1 : OFFSET + 1, first, last);
-        if (grid->colour)
-            expand(&w->luma, nodes + COLOUR_Y * per_field, per_field, wide + COLOUR_Y * stride, stride, 1, first, last);
-    }
-    if (grid->colour)
-        expand(&w->half, nodes + COLOUR_U * per_field, per_field, wide + COLOUR_U * stride, stride, 2, first, last);
-}
-
-/* A field between two grid rows: base + fraction * step / 65536, with the nearer row as the base. */
-typedef struct {
-    const int16_t *base, *first, *second;
-} Between;
-
-static inline Between rows_between(const Work *w, int field, const int slots[2], Fraction at, int start)
-{
-    const int16_t *first = w->wide[slots[0]] + field * w->wide_stride + start;
-    const int16_t *second = w->wide[slots[1]] + field * w->wide_stride + start;
-    return (Between){at.second ? second : first, first, second};
-}
-
-#define BETWEEN(base, first, second) \
-    ((int16_t)((base)[x] + (int16_t)(((int16_t)((second)[x] - (first)[x]) * fraction) >> 16)))
-
-/* gain * (code - 128) / 255, with `centred` from `centre`. */
-static inline int16_t term(int16_t gain, int16_t centred) { return (int16_t)((gain * centred) >> 16); }
-static inline int16_t centre(uint8_t code) { return (int16_t)((uint16_t)(code - 128) << 8); }
-
-/* Alpha of a luma span, from 0 to 256, from the offset and, where there are any, the gains. Spans are short: all is
- * done in whole registers, and all arrays must have LANES items to spare. */
-static void fit(const Between *o, const Between *gains, int16_t fraction, const int16_t *restrict u,
-                const int16_t *restrict v, const uint8_t *restrict luma, int16_t *restrict alpha, int count)
-{
-    const int16_t *restrict ob = o->base, *restrict of = o->first, *restrict os = o->second;
-    count = (count + LANES - 1) & -LANES;
-    if (gains == NULL) {
-        for (int x = 0; x < count; x++) {
-            int16_t value = (int16_t)((int16_t)(BETWEEN(ob, of, os) + 1) >> 2);
-            value = value < 0 ? 0 : value;
-            alpha[x] = value > 256 ? 256 : value;
-        }
-        return;
-    }
-    const int16_t *restrict yb = gains[0].base, *restrict yf = gains[0].first, *restrict ys = gains[0].second;
-    const int16_t *restrict ub = gains[1].base, *restrict uf = gains[1].first, *restrict us = gains[1].second;
-    const int16_t *restrict vb = gains[2].base, *restrict vf = gains[2].first, *restrict vs = gains[2].second;
-    for (int x = 0; x < count; x++) {
-        int16_t value = (int16_t)(BETWEEN(ob, of, os) + term(BETWEEN(yb, yf, ys), centre(luma[x])) +
-                                  term(BETWEEN(ub, uf, us), u[x]) + term(BETWEEN(vb, vf, vs), v[x]));
-        value = (int16_t)((int16_t)(value + 1) >> 2);
-        value = value < 0 ? 0 : value;
-        alpha[x] = value > 256 ? 256 : value;
+    const int row = w->node_row[slot];
+    for (int block = span->start; block < span->stop; block++) {
+        if (done[block])
+            continue;
+        done[block] = 1;
+        Wide *wide = &w->wide[slot][block];
+        if (!w->narrow)
+            widen_slowly(w, grid, row, block, wide);
+        else if (w->shuffles)
+            widen_narrow(w, grid, row, block, wide, 1);
+        else
+            widen_narrow(w, grid, row, block, wide, 0);
     }
 }
 
-/* A chroma plane at the columns of the luma, ready for `term`. */
-static void widen(const uint8_t *restrict chroma, int16_t *restrict out, int count)
-{
-    for (int x = 0; x < count; x++) {
-        int16_t centred = centre(chroma[x]);
-        out[2 * x] = centred;
-        out[2 * x + 1] = centred;
-    }
-}
-
-/* (above * alpha + below * (256 - alpha) + 128) / 256 fits 16 bits without a sign. */
-#define MIX(alpha, above, below) \
-    ((uint8_t)((uint16_t)((uint16_t)((below) << 8) + (uint16_t)((uint16_t)(alpha) * (uint16_t)((above) - (below))) + 128) >> 8))
-
-static void blend(const int16_t *alpha, const Between *colour, int16_t fraction, const uint8_t *front,
-                  const uint8_t *back, uint8_t *out, int count)
-{
-    if (colour == NULL) {
-        NO_LOOP_DEPENDENCE
-        for (int x = 0; x < count; x++)
-            out[x] = MIX(alpha[x], front[x], back[x]);
-        return;
-    }
-    const int16_t *cb = colour->base, *cf = colour->first, *cs = colour->second;
-    NO_LOOP_DEPENDENCE
-    for (int x = 0; x < count; x++) {
-        uint8_t near = (uint8_t)((uint16_t)(BETWEEN(cb, cf, cs) + COLOUR_ONE / 2) / COLOUR_ONE);
-        uint8_t person = MIX(alpha[x], front[x], near);
-        out[x] = MIX(alpha[x], person, back[x]);
-    }
-}
-
-static void halve(const int16_t *restrict first, const int16_t *restrict second, int16_t *restrict out, int count)
-{
-    for (int c = 0; c < count; c++)
-        out[c] = (int16_t)((first[2 * c] + first[2 * c + 1] + second[2 * c] + second[2 * c + 1] + 2) >> 2);
-}
-
-static void copy_span(const Span *span, const uint8_t *front, const uint8_t *back, uint8_t *out, int shift)
-{
-    const uint8_t *source = span->kind == FRONT ? front : back;
-    int start = span->start >> shift, stop = (span->stop + shift) >> shift;
-    if (out != source && stop > start)
-        memcpy(out + start, source + start, (size_t)(stop - start));
-}
-
-#define ROW(plane, y) ((plane)->data + (Py_ssize_t)(y) * (plane)->stride)
-
-static void luma_row(Work *w, const Grid *grid, const Span *span, const int slots[2], Fraction at, const uint8_t *front,
-                     const uint8_t *back, uint8_t *out, int16_t *alpha)
-{
-    const int start = span->fit_start, count = span->fit_stop - start;
-    const uint8_t *luma = front + start;
-    Between field[COLOUR_Y + 1];
-    for (int k = 0; k <= COLOUR_Y; k++)
-        field[k] = rows_between(w, k, slots, at, start);
-    if (start + count + LANES > w->width) /* it may be read past its end */
-        luma = memcpy(w->luma_row, luma, (size_t)count);
-    for (int i = 0; i < ALIGN; i++)
-        alpha[span->start + i] = span->left;
-    fit(&field[OFFSET], grid->gain ? &field[GAIN_Y] : NULL, at.fraction, w->chroma[0] + start, w->chroma[1] + start,
-        luma, alpha + start, count);
-    for (int i = 0; i < ALIGN; i++)
-        alpha[span->fit_stop + i] = span->right;
-    field[COLOUR_Y] = rows_between(w, COLOUR_Y, slots, at, span->start);
-    blend(alpha + span->start, grid->colour ? &field[COLOUR_Y] : NULL, at.fraction, front + span->start,
-          back + span->start, out + span->start, span->stop - span->start);
-}
+/* --- blending ------------------------------------------------------------------------------------------------------ */
 
 /* Where the rows of a pair lie between the grid's rows: both of luma, and chroma's. */
 typedef struct {
     int cell[3], slots[3][2];
-    Fraction at[3];
+    int near[3]; /* 0 or 1: the slot of the nearer grid row */
+    int16_t fraction[3];
 } Place;
+
+/* A field between two grid rows: base + fraction * step / 65536, with the nearer row as the base. */
+#define BETWEEN(k) ((int16_t)(base[k][x] + (int16_t)(((int16_t)(second[k][x] - first[k][x]) * fraction) >> 16)))
+
+/* gain * (code - 128) / 255, with `centred` from `centre`. */
+INLINED int16_t term(int16_t gain, int16_t centred) { return (int16_t)((gain * centred) >> 16); }
+INLINED int16_t centre(uint16_t code) { return (int16_t)((uint16_t)(code << 8) ^ 0x8000); }
+
+/* (above * alpha + below * (256 - alpha) + 128) / 256 fits 16 bits without a sign. */
+INLINED uint16_t mix(uint16_t alpha, uint16_t above, uint16_t below)
+{
+    return (uint16_t)((uint16_t)((uint16_t)(below << 8) + (uint16_t)(alpha * (uint16_t)(above - below)) + 128) >> 8);
+}
+
+typedef struct { const int16_t (*base)[BLOCK], (*first)[BLOCK], (*second)[BLOCK]; int16_t fraction; } Rows;
+
+INLINED Rows rows_at(const Work *w, const Place *place, int r, int block)
+{
+    const int16_t(*first)[BLOCK] = w->wide[place->slots[r][0]][block], (*second)[BLOCK] = w->wide[place->slots[r][1]][block];
+    return (Rows){place->near[r] ? second : first, first, second, place->fraction[r]};
+}
+
+/* Sixteen pixels of luma: alpha, 0 to 256, and the mixture. Pictures come and go in 16 bits: elements of one size
+ * fill the registers best. */
+INLINED void luma_block(Rows rows, const uint16_t *restrict front, const uint16_t *restrict back, const int16_t *restrict u,
+                              const int16_t *restrict v, uint16_t *restrict alphas, uint16_t *restrict out, const int fitted,
+                              const int coloured)
+{
+    const int16_t(*base)[BLOCK] = rows.base, (*first)[BLOCK] = rows.first, (*second)[BLOCK] = rows.second, fraction = rows.fraction;
+    for (int x = 0; x < BLOCK; x++) {
+        int16_t value = BETWEEN(OFFSET);
+        if (fitted)
+            value = (int16_t)(value + term(BETWEEN(GAIN_Y), centre(front[x])) +
+                              term(BETWEEN(GAIN_U), u[x]) + term(BETWEEN(GAIN_V), v[x]));
+        value = (int16_t)((int16_t)(value + 1) >> 2);
+        value = value < 0 ? 0 : value;
+        uint16_t alpha = (uint16_t)(value > 256 ? 256 : value);
+        uint16_t person = front[x];
+        if (coloured)
+            person = mix(alpha, person, (uint16_t)((uint16_t)(BETWEEN(COLOUR_Y) + COLOUR_ONE / 2) / COLOUR_ONE));
+        alphas[x] = alpha;
+        out[x] = mix(alpha, person, back[x]);
+    }
+}
+
+INLINED void chroma_block(Rows rows, const uint16_t *restrict front, const uint16_t *restrict back,
+                                const uint16_t *restrict alphas, uint16_t *restrict out, const int coloured)
+{
+    const int16_t(*base)[BLOCK] = rows.base, (*first)[BLOCK] = rows.first, (*second)[BLOCK] = rows.second, fraction = rows.fraction;
+    for (int x = 0; x < BLOCK; x++) {
+        uint16_t alpha = alphas[x], person = front[x];
+        if (coloured)
+            person = mix(alpha, person, (uint16_t)((uint16_t)(BETWEEN(COLOUR_UV) + COLOUR_ONE / 2) / COLOUR_ONE));
+        out[x] = mix(alpha, person, back[x]);
+    }
+}
+
+/* The planes of a block, or of a copy of it. */
+typedef struct { uint8_t *y[2], *u, *v; } Block;
+
+#if defined(__GNUC__)
+typedef uint8_t Codes __attribute__((vector_size(BLOCK)));
+typedef uint16_t Lanes __attribute__((vector_size(2 * BLOCK)));
+#endif
+
+INLINED void codes_load(const uint8_t codes[BLOCK], uint16_t out[BLOCK])
+{
+#if defined(__GNUC__)
+    Codes from;
+    memcpy(&from, codes, sizeof from);
+    Lanes lanes = __builtin_convertvector(from, Lanes);
+    memcpy(out, &lanes, sizeof lanes);
+#else
+    for (int x = 0; x < BLOCK; x++)
+        out[x] = codes[x];
+#endif
+}
+
+INLINED void codes_store(const uint16_t values[BLOCK], uint8_t out[BLOCK])
+{
+#if defined(__GNUC__)
+    Lanes lanes;
+    memcpy(&lanes, values, sizeof lanes);
+    Codes codes = __builtin_convertvector(lanes, Codes);
+    memcpy(out, &codes, sizeof codes);
+#else
+    for (int x = 0; x < BLOCK; x++)
+        out[x] = (uint8_t)values[x];
+#endif
+}
+
+/* `count` rows of luma, `valid` columns of them, and their chroma. */
+INLINED void blend_block(const Work *w, const Place *place, int block, int count, int valid, const Block *front,
+                               const Block *back, const Block *out, const int fitted, const int coloured)
+{
+    uint8_t codes[BLOCK];
+    uint16_t fore[BLOCK], behind[BLOCK], mixed[BLOCK], chroma[BLOCK], halved[BLOCK];
+    uint16_t alpha[2][BLOCK] = {{0}};
+    int16_t u[BLOCK], v[BLOCK];
+    memcpy(codes, front->u, HALF);
+    memcpy(codes + HALF, front->v, HALF);
+    codes_load(codes, chroma);
+    if (fitted)
+        for (int x = 0; x < HALF; x++) {
+            u[2 * x] = u[2 * x + 1] = centre(chroma[x]);
+            v[2 * x] = v[2 * x + 1] = centre(chroma[HALF + x]);
+        }
+    for (int r = 0; r < 2; r++) {
+        if (r < count) {
+            codes_load(front->y[r], fore);
+            codes_load(back->y[r], behind);
+            luma_block(rows_at(w, place, r, block), fore, behind, u, v, alpha[r], mixed, fitted, coloured);
+            codes_store(mixed, out->y[r]);
+        } else {
+            memcpy(alpha[r], alpha[0], sizeof alpha[0]);
+        }
+        if (valid % 2)
+            alpha[r][valid] = alpha[r][valid - 1];
+    }
+    for (int x = 0; x < HALF; x++) {
+        uint16_t sum = (uint16_t)(alpha[0][2 * x] + alpha[0][2 * x + 1] + alpha[1][2 * x] + alpha[1][2 * x + 1]);
+        halved[x] = halved[HALF + x] = (uint16_t)((uint16_t)(sum + 2) >> 2);
+    }
+    memcpy(codes, back->u, HALF);
+    memcpy(codes + HALF, back->v, HALF);
+    codes_load(codes, behind);
+    chroma_block(rows_at(w, place, 2, block), chroma, behind, halved, mixed, coloured);
+    codes_store(mixed, codes);
+    memcpy(out->u, codes, HALF);
+    memcpy(out->v, codes + HALF, HALF);
+}
+
+INLINED Block block_at(const Plane planes[3], int pair, int count, int block)
+{
+    uint8_t *y = ROW(&planes[0], 2 * pair) + block * BLOCK;
+    return (Block){{y, count > 1 ? y + planes[0].stride : y}, ROW(&planes[1], pair) + block * HALF, ROW(&planes[2], pair) + block * HALF};
+}
+
+typedef struct { uint8_t y[2][BLOCK], u[HALF], v[HALF]; } BlockCopy;
+
+static inline Block block_of(BlockCopy *copy) { return (Block){{copy->y[0], copy->y[1]}, copy->u, copy->v}; }
+
+/* Copies `valid` columns. */
+static void block_copy(const Block *from, const Block *to, int count, int valid)
+{
+    for (int r = 0; r < count; r++)
+        memcpy(to->y[r], from->y[r], (size_t)valid);
+    memcpy(to->u, from->u, (size_t)((valid + 1) / 2));
+    memcpy(to->v, from->v, (size_t)((valid + 1) / 2));
+}
+
+INLINED void blend_span(const Work *w, const Place *place, const Span *span, int pair, int count, const Plane front[3],
+                              const Plane back[3], const Plane out[3], const int fitted, const int coloured)
+{
+    int stop = span->stop * BLOCK <= w->width ? span->stop : span->stop - 1;
+    for (int block = span->start; block < stop; block++) {
+        Block f = block_at(front, pair, count, block), b = block_at(back, pair, count, block), o = block_at(out, pair, count, block);
+        blend_block(w, place, block, count, BLOCK, &f, &b, &o, fitted, coloured);
+    }
+    if (stop < span->stop) { /* cut off by the picture's edge */
+        static const BlockCopy nothing;
+        BlockCopy copies[3] = {nothing, nothing, nothing};
+        int valid = w->width - stop * BLOCK;
+        Block f = block_at(front, pair, count, stop), b = block_at(back, pair, count, stop), o = block_at(out, pair, count, stop);
+        Block fore = block_of(&copies[0]), behind = block_of(&copies[1]), mixed = block_of(&copies[2]);
+        block_copy(&f, &fore, count, valid);
+        block_copy(&b, &behind, count, valid);
+        blend_block(w, place, stop, count, valid, &fore, &behind, &mixed, fitted, coloured);
+        block_copy(&mixed, &o, count, valid);
+    }
+}
+
+WIDE static void blend_band(const Work *w, const Grid *grid, const Place *place, const Span *span, int pair, int count,
+                            const Plane front[3], const Plane back[3], const Plane out[3])
+{
+    if (grid->gain && grid->colour)
+        blend_span(w, place, span, pair, count, front, back, out, 1, 1);
+    else if (grid->gain)
+        blend_span(w, place, span, pair, count, front, back, out, 1, 0);
+    else if (grid->colour)
+        blend_span(w, place, span, pair, count, front, back, out, 0, 1);
+    else
+        blend_span(w, place, span, pair, count, front, back, out, 0, 0);
+}
+
+static void copy_span(const Work *w, const Span *span, int pair, int count, const Plane from[3], const Plane out[3])
+{
+    int start = span->start * BLOCK, stop = span->stop * BLOCK < w->width ? span->stop * BLOCK : w->width;
+    if (out[0].data == from[0].data)
+        return;
+    for (int r = 0; r < count; r++)
+        memcpy(ROW(&out[0], 2 * pair + r) + start, ROW(&from[0], 2 * pair + r) + start, (size_t)(stop - start));
+    for (int k = 1; k < 3; k++)
+        memcpy(ROW(&out[k], pair) + start / 2, ROW(&from[k], pair) + start / 2, (size_t)((stop + 1) / 2 - start / 2));
+}
 
 /* Has everything ready that the grid says about the rows of a pair. `place` is that of the pair before. */
 static void prepare(Work *w, const Grid *grid, int pair, int count, Place *place)
 {
     int changed = 0;
     for (int r = 0; r < 3; r++) {
-        int centre = r == 2 ? chroma_centre(pair, w->height) : luma_centre(2 * pair + (r < count ? r : 0), w->height);
-        int before = place->cell[r];
-        place->at[r] = locate(centre, w->height, grid->rows, &place->cell[r]);
-        changed |= place->cell[r] != before;
+        const Axis *axis = r == 2 ? &w->half_down : &w->down;
+        const int y = r == 2 ? pair : 2 * pair + (r < count ? r : 0);
+        changed |= place->cell[r] != axis->cell[y];
+        place->cell[r] = axis->cell[y];
+        place->fraction[r] = axis->fraction[y];
+        place->near[r] = axis->second[y];
     }
     if (!changed)
         return;
-    const int n = grid->cols, top = place->cell[0], bottom = place->cell[1] + (place->cell[1] + 1 < grid->rows);
-    if (top != w->span_top || bottom != w->span_bottom) {
-        for (int row = top; row <= bottom; row++) {
-            const uint8_t *restrict kinds = w->kinds[load_row(w, grid, row)];
-            uint8_t *restrict kind = w->kind;
-            if (row == top)
-                memcpy(kind, kinds, (size_t)n);
-            for (int i = 0; i < n; i++)
-                kind[i] &= kinds[i];
-        }
-        find_spans(w, grid);
-        w->span_top = top;
-        w->span_bottom = bottom;
-    }
+    const int top = place->cell[0], bottom = place->cell[1] + (place->cell[1] + 1 < grid->rows);
+    if (top != w->span_top || bottom != w->span_bottom)
+        find_spans(w, grid, top, bottom);
     unsigned ready = 0;
     for (int r = 0; r < 3; r++)
         for (int k = 0; k < 2; k++) {
@@ -465,7 +547,7 @@ static void prepare(Work *w, const Grid *grid, int pair, int count, Place *place
             place->slots[r][k] = slot;
             for (int s = 0; !(ready >> slot & 1) && s < w->span_count; s++)
                 if (w->spans[s].kind == BAND)
-                    widen_row(w, grid, slot, &w->spans[s]);
+                    widen(w, grid, slot, &w->spans[s]);
             ready |= 1u << slot;
         }
 }
@@ -473,84 +555,80 @@ static void prepare(Work *w, const Grid *grid, int pair, int count, Place *place
 static void composite(Work *w, const Plane front[3], const Plane back[3], const Plane out[3], const Grid *grid)
 {
     Place place = {.cell = {-1, -1, -1}};
-    const Fraction *at = place.at;
     for (int pair = 0; 2 * pair < w->height; pair++) {
         const int count = 2 * pair + 1 < w->height ? 2 : 1;
         prepare(w, grid, pair, count, &place);
-        const uint8_t *fu = ROW(&front[1], pair), *fv = ROW(&front[2], pair);
         for (int s = 0; s < w->span_count; s++) {
             const Span *span = &w->spans[s];
-            int start = span->start / 2, stop = (span->stop + 1) / 2, width = stop - start, low = count - 1;
-            if (span->start >= span->stop)
-                continue;
-            if (span->kind != BAND) {
-                for (int r = 0; r < count; r++)
-                    copy_span(span, ROW(&front[0], 2 * pair + r), ROW(&back[0], 2 * pair + r), ROW(&out[0], 2 * pair + r), 0);
-                for (int p = 1; p < 3; p++)
-                    copy_span(span, ROW(&front[p], pair), ROW(&back[p], pair), ROW(&out[p], pair), 1);
-                continue;
-            }
-            if (grid->gain) {
-                widen(fu + start, w->chroma[0] + 2 * start, width);
-                widen(fv + start, w->chroma[1] + 2 * start, width);
-            }
-            for (int r = 0; r < count; r++)
-                luma_row(w, grid, span, place.slots[r], at[r], ROW(&front[0], 2 * pair + r), ROW(&back[0], 2 * pair + r),
-                         ROW(&out[0], 2 * pair + r), w->alpha[r]);
-            if (span->stop % 2)
-                for (int r = 0; r < count; r++)
-                    w->alpha[r][span->stop] = w->alpha[r][span->stop - 1];
-            halve(w->alpha[0] + span->start, w->alpha[low] + span->start, w->chroma[0], width);
-            for (int p = 1; p < 3; p++) {
-                Between colour = rows_between(w, COLOUR_Y + p, place.slots[2], at[2], start);
-                blend(w->chroma[0], grid->colour ? &colour : NULL, at[2].fraction, ROW(&front[p], pair) + start,
-                      ROW(&back[p], pair) + start, ROW(&out[p], pair) + start, width);
-            }
+            if (span->kind == BAND)
+                blend_band(w, grid, &place, span, pair, count, front, back, out);
+            else
+                copy_span(w, span, pair, count, span->kind == FRONT ? front : back, out);
         }
     }
 }
 
+/* --- the call ------------------------------------------------------------------------------------------------------ */
+
 static void *carve(char **free_memory, size_t bytes)
 {
     char *start = *free_memory;
-    *free_memory += (bytes + 15) & ~(size_t)15;
+    *free_memory += (bytes + 31) & ~(size_t)31;
     return start;
+}
+
+static void axis_carve(Axis *axis, char **cursor, size_t count)
+{
+    axis->cell = carve(cursor, sizeof(int) * count);
+    axis->fraction = carve(cursor, sizeof(int16_t) * count);
+    axis->second = carve(cursor, count);
 }
 
 /* One allocation for all of `work`, of the order of a few rows. Returns it, or NULL. */
 static void *work_create(Work *w, int width, int height, const Grid *grid)
 {
-    size_t columns = (size_t)width + 2 * ALIGN, n = (size_t)grid->cols + 1, fields = n * FIELDS;
-    size_t bytes = 2 * sizeof(int) * n + sizeof(Span) * n + (2 * SLOTS + 1) * n +
-                   sizeof(int16_t) * (SLOTS * fields + (SLOTS * FIELDS + 9) * columns) + 16 * (4 * SLOTS + 16);
-    char *memory = PyMem_Calloc(1, bytes), *cursor = memory;
+    const size_t blocks = ((size_t)width + BLOCK - 1) / BLOCK, n = (size_t)grid->cols;
+    const size_t samples = (size_t)width + ((size_t)width + 1) / 2 + (size_t)height + ((size_t)height + 1) / 2;
+    const size_t bytes = samples * (sizeof(int) + sizeof(int16_t) + 1) + sizeof(int) * (n + 1) + sizeof(Column) * blocks +
+                         SLOTS * (n + (sizeof(Wide) + 1) * blocks) + n + (1 + sizeof(Span)) * blocks + 32 * (3 * SLOTS + 20);
+    char *memory = PyMem_Malloc(bytes), *cursor;
     if (memory == NULL) {
         PyErr_NoMemory();
         return NULL;
     }
-    *w = (Work){.width = width, .height = height, .span_top = -1, .wide_stride = (int)columns};
-    w->spans = carve(&cursor, sizeof(Span) * n);
-    for (int k = 0; k < 2; k++) {
-        Axis *axis = k ? &w->half : &w->luma;
-        axis->cell_start = carve(&cursor, sizeof(int) * n);
-        axis->weight = carve(&cursor, sizeof(int16_t) * columns);
-        axis->second = carve(&cursor, sizeof(int16_t) * columns);
-    }
+    cursor = (char *)(((uintptr_t)memory + 31) & ~(uintptr_t)31);
+    *w = (Work){.width = width, .height = height, .blocks = (int)blocks, .span_top = -1};
+#if defined(__x86_64__) && defined(__GNUC__)
+    w->shuffles = __builtin_cpu_supports("avx2") != 0; /* what WIDE looks at */
+#else
+    w->shuffles = 1;
+#endif
+    axis_carve(&w->across, &cursor, (size_t)width);
+    axis_carve(&w->half_across, &cursor, ((size_t)width + 1) / 2);
+    axis_carve(&w->down, &cursor, (size_t)height);
+    axis_carve(&w->half_down, &cursor, ((size_t)height + 1) / 2);
+    w->cell_start = carve(&cursor, sizeof(int) * (n + 1));
+    w->columns = carve(&cursor, sizeof(Column) * blocks);
     for (int k = 0; k < SLOTS; k++) {
-        w->nodes[k] = carve(&cursor, sizeof(int16_t) * fields);
         w->kinds[k] = carve(&cursor, n);
-        w->is_wide[k] = carve(&cursor, n);
-        w->wide[k] = carve(&cursor, sizeof(int16_t) * FIELDS * columns);
+        w->wide[k] = carve(&cursor, sizeof(Wide) * blocks);
+        w->is_wide[k] = carve(&cursor, blocks);
         w->node_row[k] = -1;
     }
-    w->chroma[0] = carve(&cursor, sizeof(int16_t) * columns);
-    w->chroma[1] = carve(&cursor, sizeof(int16_t) * columns);
-    w->luma_row = carve(&cursor, columns);
-    w->alpha[0] = carve(&cursor, sizeof(int16_t) * columns);
-    w->alpha[1] = carve(&cursor, sizeof(int16_t) * columns);
     w->kind = carve(&cursor, n);
-    axis_init(&w->luma, width, width, grid->cols, luma_centre);
-    axis_init(&w->half, (width + 1) / 2, width, grid->cols, chroma_centre);
+    w->block_kind = carve(&cursor, blocks);
+    w->spans = carve(&cursor, sizeof(Span) * blocks);
+    axis_init(&w->across, width, 1, 2, width, grid->cols);
+    axis_init(&w->half_across, (width + 1) / 2, 2, 4, width, grid->cols);
+    axis_init(&w->down, height, 1, 2, height, grid->rows);
+    axis_init(&w->half_down, (height + 1) / 2, 2, 4, height, grid->rows);
+    int next = 0;
+    for (int x = 0; x < width; x++)
+        while (next <= w->across.cell[x])
+            w->cell_start[next++] = x;
+    while (next <= grid->cols)
+        w->cell_start[next++] = width;
+    columns_init(w, grid->cols);
     return memory;
 }
 
@@ -583,7 +661,7 @@ static int check(const Plane planes[ARRAYS], const int given[ARRAYS])
             continue;
         Py_ssize_t want_rows = i > OFFSET_ARG ? 3 : i == OFFSET_ARG ? rows : i % 3 ? (height + 1) / 2 : height;
         Py_ssize_t want_cols = i > OFFSET_ARG ? rows * cols : i == OFFSET_ARG ? cols : i % 3 ? (width + 1) / 2 : width;
-        Py_ssize_t item = i == OFFSET_ARG || i == GAIN_ARG ? (Py_ssize_t)sizeof(float) : 1;
+        Py_ssize_t item = i == OFFSET_ARG || i == GAIN_ARG ? (Py_ssize_t)sizeof(int16_t) : 1;
         if (planes[i].rows != want_rows || planes[i].cols != want_cols) {
             PyErr_Format(PyExc_ValueError, "%s: expected %zdx%zd (rows x columns), got %zdx%zd", names[i], want_rows,
                          want_cols, planes[i].rows, planes[i].cols);
@@ -620,7 +698,7 @@ static PyObject *blend_composite(PyObject *self, PyObject *args)
     for (; held < ARRAYS; held++) {
         if (held > OFFSET_ARG && a[held] == Py_None)
             continue;
-        char format = held == OFFSET_ARG || held == GAIN_ARG ? 'f' : 'B';
+        char format = held == OFFSET_ARG || held == GAIN_ARG ? 'h' : 'B';
         if (plane_get(&planes[held], a[held], format, held >= OUT && held < OFFSET_ARG, names[held]) < 0)
             goto done;
         given[held] = 1;
@@ -629,8 +707,8 @@ static PyObject *blend_composite(PyObject *self, PyObject *args)
         goto done;
     Grid grid = {.rows = (int)planes[OFFSET_ARG].rows,
                  .cols = (int)planes[OFFSET_ARG].cols,
-                 .offset = (const float *)planes[OFFSET_ARG].data,
-                 .gain = given[GAIN_ARG] ? (const float *)planes[GAIN_ARG].data : NULL,
+                 .offset = (const int16_t *)planes[OFFSET_ARG].data,
+                 .gain = given[GAIN_ARG] ? (const int16_t *)planes[GAIN_ARG].data : NULL,
                  .colour = given[COLOUR_ARG] ? planes[COLOUR_ARG].data : NULL};
     Work work;
     memory = work_create(&work, (int)planes[0].cols, (int)planes[0].rows, &grid);

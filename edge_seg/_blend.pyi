@@ -1,11 +1,11 @@
-from edge_seg.types import F32, U8
+from edge_seg.types import I16, U8
 
 def composite(
     front: tuple[U8, U8, U8],
     back: tuple[U8, U8, U8],
     out: tuple[U8, U8, U8],
-    offset: F32,
-    gain: F32 | None,
+    offset: I16,
+    gain: I16 | None,
     foreground: U8 | None,
     /,
 ) -> None: ...

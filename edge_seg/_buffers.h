@@ -7,6 +7,22 @@
 #include <stdint.h>
 #include <string.h>
 
+/* For functions with hot loops. On x86-64 they are compiled for SSE2 and for AVX2, with what they inline, and the
+ * loader picks; NEON is what every aarch64 has. AVX2 comes without fused multiplications here, so that both give the
+ * same floats. Needs glibc's ifunc; -DEDGE_SEG_BASELINE leaves the choice out, which a test compares with. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__GLIBC__) && !defined(EDGE_SEG_BASELINE)
+#define WIDE __attribute__((target_clones("avx2", "default")))
+#else
+#define WIDE
+#endif
+
+/* For what such functions call: a function of its own would be for the baseline only. */
+#if defined(__GNUC__)
+#define INLINED static inline __attribute__((always_inline))
+#else
+#define INLINED static inline
+#endif
+
 typedef struct {
     Py_buffer buffer;
     unsigned char *data;

@@ -23,13 +23,6 @@
 #define BUFFER (SPAN_TILES * TILE + 2 * RADIUS + STRIP)
 #define BUFFER_ROWS (TILE + 2 * RADIUS)
 
-/* On x86-64 the loader picks between SSE2 and AVX2; NEON is what every aarch64 has. Needs glibc's ifunc. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__GLIBC__)
-#define WIDE __attribute__((target_clones("avx2", "default")))
-#else
-#define WIDE
-#endif
-
 static inline int clamp(int v, int lo, int hi) { return v < lo ? lo : v > hi ? hi : v; }
 static inline float limit(float v, float lo, float hi) { v = v > lo ? v : lo; return v < hi ? v : hi; } /* NaN: lo */
 static inline int floor_of(float v) { int i = (int)v; return i - ((float)i > v); }

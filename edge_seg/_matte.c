@@ -12,9 +12,12 @@
 enum { WEIGHT, MASK, IY, IU, IV, YY, YU, YV, UU, UV, VV, MY, MU, MV, MOMENTS };
 enum { GAIN_Y, GAIN_U, GAIN_V, INTERCEPT, FITS, SHARE = FITS, FIELDS };
 #define BLOCK 8
-#define WIDE (2 * BLOCK) /* nodes of the full grid over a block */
+#define SPAN (2 * BLOCK) /* nodes of the full grid over a block */
 #define MAX_RADIUS BLOCK /* on the half grid */
 #define MAX_SIDE 4096
+#define ALPHA_ONE 1027 /* edge_seg/types.py says why */
+#define GAIN_ONE 1031
+#define FIXED_LIMIT 16383
 
 typedef struct {
     int rows, cols;           /* of the full grid */
@@ -25,15 +28,15 @@ typedef struct {
 } Task;
 
 typedef struct {
-    float *gain[3], *offset; /* rows x cols, contiguous */
-    uint8_t *colour[3];      /* rows x cols, contiguous */
+    int16_t *gain[3], *offset; /* rows x cols, contiguous, in units of 1 / GAIN_ONE and 1 / ALPHA_ONE */
+    uint8_t *colour[3];        /* rows x cols, contiguous */
 } Result;
 
 typedef float Moments[MOMENTS][BLOCK];
 
 /* Rows of the half grid are padded: MAX_RADIUS + blocks * BLOCK + MAX_RADIUS, `stride` in all. */
 typedef struct {
-    int blocks, stride, wide; /* wide: stride of the mask, blocks * WIDE */
+    int blocks, stride, wide; /* wide: stride of the mask, blocks * SPAN */
     float *mask;        /* 2 half_rows x wide: the mask, its ends drawn out to 0 and 1; the last row or column twice */
     float *uncertainty; /* half_rows x stride: mean of 4 p (1 - p) of four nodes, 0 beyond the grid */
     float *share;       /* half_rows x stride: how far the fit replaces the mask, 0 to 1 */
@@ -55,8 +58,8 @@ typedef struct {
 /* memcpy of a whole block wherever it is one: its length is known then, and no call is made. */
 static inline void copy_wide(void *to, const void *from, int count, size_t size)
 {
-    if (count == WIDE)
-        memcpy(to, from, WIDE * size);
+    if (count == SPAN)
+        memcpy(to, from, SPAN * size);
     else
         memcpy(to, from, (size_t)count * size);
 }
@@ -67,6 +70,26 @@ static inline float clamp(float value, float limit)
     return value > -limit ? value : -limit;
 }
 
+/* To fixed point, rounded to the nearest. NaN becomes 0. */
+static inline int16_t fixed(float value, float one)
+{
+    float scaled = value * one;
+    scaled = scaled == scaled ? scaled : 0;
+    scaled = scaled < -FIXED_LIMIT ? -FIXED_LIMIT : scaled;
+    scaled = scaled > FIXED_LIMIT ? FIXED_LIMIT : scaled;
+    return (int16_t)(int)(scaled + copysignf(0.5f, scaled));
+}
+
+/* The same for what is known to be from 0 to 1. */
+static inline int16_t fixed_alpha(float value) { return (int16_t)(int)(value * ALPHA_ONE + 0.5f); }
+
+static inline float drawn_out(float p, float level, float scale)
+{
+    float value = (p - level) * scale;
+    value = value > 0 ? value : 0; /* NaN becomes 0 */
+    return value < 1 ? value : 1;
+}
+
 /* Draws the mask's ends out to 0 and 1, so that what the model is sure of is sure. */
 static void stretch(const Task *t, const Work *w, const Plane *mask)
 {
@@ -74,11 +97,8 @@ static void stretch(const Task *t, const Work *w, const Plane *mask)
     for (int row = 0; row < 2 * t->half_rows; row++) {
         const float *restrict p = (const float *)ROW(mask, row < t->rows ? row : t->rows - 1);
         float *restrict to = w->mask + (Py_ssize_t)row * w->wide;
-        for (int x = 0; x < t->cols; x++) {
-            float value = (p[x] - level) * scale;
-            value = value > 0 ? value : 0; /* NaN becomes 0 */
-            to[x] = value < 1 ? value : 1;
-        }
+        for (int x = 0; x < t->cols; x++)
+            to[x] = drawn_out(p[x], level, scale);
         if (t->cols % 2)
             to[t->cols] = to[t->cols - 1];
     }
@@ -204,8 +224,8 @@ static void learn_row(const Task *t, const Work *w, const Plane *colours, int ro
     for (int block = 0; block < w->blocks; block++) {
         if (!w->learnt[row * w->blocks + block])
             continue;
-        int start = block * WIDE, count = t->cols - start < WIDE ? t->cols - start : WIDE;
-        uint8_t code[3][WIDE] = {{0}};
+        int start = block * SPAN, count = t->cols - start < SPAN ? t->cols - start : SPAN;
+        uint8_t code[3][SPAN] = {{0}};
         float guide[3][BLOCK];
         for (int k = 0; k < 3; k++) {
             const uint8_t *from = ROW(&colours[k], 2 * row) + start;
@@ -271,7 +291,7 @@ static void solve(const Task *t, const Moments sum, float *fits, int stride)
  * F and B the mean colours of person and room in the window (edge_seg/matte.py cites it). For four nodes alike. */
 static void foreground(const Task *t, const Moments sum, const Result *r, int row, int block)
 {
-    int start = block * WIDE, count = t->cols - start < WIDE ? t->cols - start : WIDE;
+    int start = block * SPAN, count = t->cols - start < SPAN ? t->cols - start : SPAN;
     float person_part[BLOCK], room_part[BLOCK];
     for (int i = 0; i < BLOCK; i++) {
         /* A little of everything in both means: they stay defined where there is no person, or no room. */
@@ -282,7 +302,7 @@ static void foreground(const Task *t, const Moments sum, const Result *r, int ro
     for (int k = 0; k < 3; k++) {
         const float scale = k ? 255 / t->chroma_scale : 255;
         int value[BLOCK];
-        uint8_t code[WIDE];
+        uint8_t code[SPAN];
         for (int i = 0; i < BLOCK; i++) {
             float all = sum[IY + k][i], person = sum[MY + k][i];
             float front = (person + 0.02f * all) * person_part[i], back = (1.02f * all - person) * room_part[i];
@@ -396,9 +416,9 @@ static void expand_row(const Task *t, const Work *w, const Plane *colours, const
         int next = block + 1 < w->blocks ? block + 1 : block;
         if (!(near[0][block] | near[1][block] | near[0][next] | near[1][next]))
             continue;
-        int start = block * WIDE, count = t->cols - start < WIDE ? t->cols - start : WIDE;
+        int start = block * SPAN, count = t->cols - start < SPAN ? t->cols - start : SPAN;
         Py_ssize_t at = (Py_ssize_t)row * t->cols + start;
-        float field[FIELDS][WIDE], alpha[WIDE];
+        float field[FIELDS][SPAN], alpha[SPAN];
         for (int k = 0; k < FIELDS; k++) {
             const float *a = from[0] + k * w->stride + block * BLOCK, *b = from[1] + k * w->stride + block * BLOCK;
             float here[BLOCK], beside[BLOCK];
@@ -411,12 +431,12 @@ static void expand_row(const Task *t, const Work *w, const Plane *colours, const
                 field[k][2 * i + 1] = beside[i];
             }
         }
-        uint8_t code[3][WIDE] = {{0}};
+        uint8_t code[3][SPAN] = {{0}};
         for (int k = 0; k < 3; k++)
             copy_wide(code[k], ROW(&colours[k], row) + start, count, 1);
         float *mask = w->mask + (Py_ssize_t)row * w->wide + start;
         memcpy(alpha, mask, sizeof alpha);
-        for (int i = 0; i < WIDE; i++) {
+        for (int i = 0; i < SPAN; i++) {
             float offset = field[INTERCEPT][i] + (1 - field[SHARE][i]) * alpha[i];
             float fit = field[GAIN_Y][i] * (float)(code[0][i] - 128) + field[GAIN_U][i] * (float)(code[1][i] - 128) +
                         field[GAIN_V][i] * (float)(code[2][i] - 128);
@@ -424,17 +444,26 @@ static void expand_row(const Task *t, const Work *w, const Plane *colours, const
             alpha[i] = most(least(offset + fit * (1 / 255.0f), 1), 0);
         }
         memcpy(mask, alpha, sizeof alpha);
-        for (int k = 0; k < FITS; k++)
-            copy_wide((k < 3 ? r->gain[k] : r->offset) + at, field[k], count, sizeof(float));
+        for (int k = 0; k < FITS; k++) {
+            const float one = k < 3 ? GAIN_ONE : ALPHA_ONE;
+            int16_t value[SPAN];
+            for (int i = 0; i < SPAN; i++)
+                value[i] = fixed(field[k][i], one);
+            copy_wide((k < 3 ? r->gain[k] : r->offset) + at, value, count, sizeof(int16_t));
+        }
     }
 }
 
 static void one_pass(const Task *t, const Work *w, const Plane *colours, const Result *r)
 {
     for (int k = 0; k < 3; k++)
-        memset(r->gain[k], 0, sizeof(float) * (size_t)t->rows * (size_t)t->cols);
-    for (int row = 0; row < t->rows; row++)
-        memcpy(r->offset + (Py_ssize_t)row * t->cols, w->mask + (Py_ssize_t)row * w->wide, sizeof(float) * (size_t)t->cols);
+        memset(r->gain[k], 0, sizeof(int16_t) * (size_t)t->rows * (size_t)t->cols);
+    for (int row = 0; row < t->rows; row++) {
+        const float *restrict mask = w->mask + (Py_ssize_t)row * w->wide;
+        int16_t *restrict offset = r->offset + (Py_ssize_t)row * t->cols;
+        for (int x = 0; x < t->cols; x++)
+            offset[x] = fixed_alpha(mask[x]);
+    }
     for (int row = 0; row < t->half_rows; row++)
         survey(t, w, row);
     for (int row = 0; row < t->half_rows; row++) {
@@ -481,9 +510,9 @@ static void settle(const Task *t, const Work *w, const Result *r)
         for (int block = 0; block < w->blocks; block++) {
             if (!w->needed[row / 2 * w->blocks + block])
                 continue;
-            int start = block * WIDE, count = t->cols - start < WIDE ? t->cols - start : WIDE;
-            float low[WIDE + 2], high[WIDE + 2], lowest[WIDE], highest[WIDE];
-            for (int i = 0; i < WIDE; i++) {
+            int start = block * SPAN, count = t->cols - start < SPAN ? t->cols - start : SPAN;
+            float low[SPAN + 2], high[SPAN + 2], lowest[SPAN], highest[SPAN];
+            for (int i = 0; i < SPAN; i++) {
                 low[i + 1] = least(least(above[start + i], below[start + i]), here[start + i]);
                 high[i + 1] = most(most(above[start + i], below[start + i]), here[start + i]);
             }
@@ -494,29 +523,29 @@ static void settle(const Task *t, const Work *w, const Result *r)
                 low[to] = least(least(above[x], below[x]), here[x]);
                 high[to] = most(most(above[x], below[x]), here[x]);
             }
-            for (int i = 0; i < WIDE; i++) {
+            for (int i = 0; i < SPAN; i++) {
                 lowest[i] = least(least(low[i], low[i + 1]), low[i + 2]);
                 highest[i] = most(most(high[i], high[i + 1]), high[i + 2]);
             }
             float bottom = highest[0], top = lowest[0];
-            for (int i = 1; i < WIDE; i++) {
+            for (int i = 1; i < SPAN; i++) {
                 bottom = least(highest[i], bottom);
                 top = most(lowest[i], top);
             }
             if (bottom >= none && top <= all)
                 continue;
             Py_ssize_t at = (Py_ssize_t)row * t->cols + start;
-            float kept[FITS][WIDE] = {{0}}, sure[WIDE], unsure[WIDE];
-            for (int i = 0; i < WIDE; i++) {
-                sure[i] = lowest[i] > all ? 1.0f : 0.0f;
-                unsure[i] = (highest[i] < none) | (lowest[i] > all) ? 0.0f : 1.0f;
+            int16_t kept[SPAN] = {0}, sure[SPAN], unsure[SPAN];
+            for (int i = 0; i < SPAN; i++) {
+                sure[i] = lowest[i] > all ? ALPHA_ONE : 0;
+                unsure[i] = (highest[i] < none) | (lowest[i] > all) ? 0 : -1;
             }
             for (int k = 0; k < FITS; k++) {
-                float *plane = (k < 3 ? r->gain[k] : r->offset) + at;
-                copy_wide(kept[k], plane, count, sizeof(float));
-                for (int i = 0; i < WIDE; i++)
-                    kept[k][i] = k < 3 ? kept[k][i] * unsure[i] : kept[k][i] * unsure[i] + sure[i];
-                copy_wide(plane, kept[k], count, sizeof(float));
+                int16_t *plane = (k < 3 ? r->gain[k] : r->offset) + at;
+                copy_wide(kept, plane, count, sizeof(int16_t));
+                for (int i = 0; i < SPAN; i++)
+                    kept[i] = (int16_t)((kept[i] & unsure[i]) | (k < 3 ? 0 : sure[i]));
+                copy_wide(plane, kept, count, sizeof(int16_t));
             }
         }
     }
@@ -536,6 +565,17 @@ static void refine(const Task *t, const Work *w, const Plane *mask, const Plane 
     settle(t, w, r);
 }
 
+WIDE static void draw_out(const Plane *mask, const Plane *offset, float level)
+{
+    const float scale = 1 / (1 - 2 * level);
+    for (Py_ssize_t row = 0; row < mask->rows; row++) {
+        const float *restrict p = (const float *)ROW(mask, row);
+        int16_t *restrict to = (int16_t *)ROW(offset, row);
+        for (Py_ssize_t x = 0; x < mask->cols; x++)
+            to[x] = fixed_alpha(drawn_out(p[x], level, scale));
+    }
+}
+
 static void *carve(char **free_memory, size_t bytes)
 {
     char *start = *free_memory;
@@ -547,7 +587,7 @@ static void *work_create(Work *w, const Task *t)
 {
     w->blocks = (t->half_cols + BLOCK - 1) / BLOCK;
     w->stride = w->blocks * BLOCK + 2 * MAX_RADIUS;
-    w->wide = w->blocks * WIDE;
+    w->wide = w->blocks * SPAN;
     const size_t rows = (size_t)t->half_rows, stride = (size_t)w->stride, blocks = (size_t)w->blocks;
     const size_t kept = 2 * (size_t)t->radius + 2, averaged = 2 * (size_t)t->smoothing + 1;
     const size_t floats = 2 * rows * (size_t)w->wide + 2 * rows * stride +
@@ -592,7 +632,7 @@ static PyObject *matte_refine(PyObject *self, PyObject *args)
     (void)self;
     enum { MASK_ARG, Y_ARG, U_ARG, V_ARG, GAIN_ARG, OFFSET_ARG, COLOUR_ARG, ARRAYS };
     static const char *const names[ARRAYS] = {"mask", "y", "u", "v", "gain", "offset", "colour"};
-    static const char formats[ARRAYS] = {'f', 'B', 'B', 'B', 'f', 'f', 'B'};
+    static const char formats[ARRAYS] = {'f', 'B', 'B', 'B', 'h', 'h', 'B'};
     PyObject *arrays[ARRAYS];
     Task t;
     if (!PyArg_ParseTuple(args, "OOOOOOOiiifffffffff", &arrays[0], &arrays[1], &arrays[2], &arrays[3], &arrays[4],
@@ -617,7 +657,7 @@ static PyObject *matte_refine(PyObject *self, PyObject *args)
     for (int i = 1; i < ARRAYS; i++) {
         int stacked = i == GAIN_ARG || i == COLOUR_ARG;
         Py_ssize_t want_rows = stacked ? 3 : rows, want_cols = stacked ? rows * cols : cols;
-        Py_ssize_t item = formats[i] == 'f' ? (Py_ssize_t)sizeof(float) : 1;
+        Py_ssize_t item = formats[i] == 'h' ? (Py_ssize_t)sizeof(int16_t) : 1;
         if (planes[i].rows != want_rows || planes[i].cols != want_cols) {
             PyErr_Format(PyExc_ValueError, "%s: expected %s%zdx%zd", names[i], stacked ? "3x" : "", rows, cols);
             goto done;
@@ -633,9 +673,9 @@ static PyObject *matte_refine(PyObject *self, PyObject *args)
     t.half_cols = (t.cols + 1) / 2;
     t.radius = (t.radius + 1) / 2;
     t.smoothing = (t.smoothing + 1) / 2;
-    Result r = {.offset = (float *)planes[OFFSET_ARG].data};
+    Result r = {.offset = (int16_t *)planes[OFFSET_ARG].data};
     for (int k = 0; k < 3; k++) {
-        r.gain[k] = (float *)planes[GAIN_ARG].data + k * rows * cols;
+        r.gain[k] = (int16_t *)planes[GAIN_ARG].data + k * rows * cols;
         r.colour[k] = planes[COLOUR_ARG].data + k * rows * cols;
     }
     Work work;
@@ -653,7 +693,30 @@ done:
     return result;
 }
 
+static PyObject *matte_draw_out(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *mask, *offset, *result = NULL;
+    Plane from, to;
+    float level;
+    if (!PyArg_ParseTuple(args, "OOf", &mask, &offset, &level) || plane_get(&from, mask, 'f', 0, "mask") < 0)
+        return NULL;
+    if (plane_get(&to, offset, 'h', 1, "offset") < 0)
+        goto done;
+    if (from.rows != to.rows || from.cols != to.cols || !(level >= 0 && level < 0.5f)) {
+        PyErr_SetString(PyExc_ValueError, "mask and offset differ in size, or the level is out of its range");
+    } else {
+        draw_out(&from, &to, level);
+        result = Py_NewRef(Py_None);
+    }
+    plane_release(&to);
+done:
+    plane_release(&from);
+    return result;
+}
+
 static PyMethodDef methods[] = {
+    {"draw_out", matte_draw_out, METH_VARARGS, "draw_out(mask, offset, level): a mask as an alpha, see edge_seg/matte.py"},
     {"refine", matte_refine, METH_VARARGS, "Local colour models of a mask, see edge_seg/matte.py"},
     {NULL, NULL, 0, NULL},
 };

@@ -1,12 +1,12 @@
-from edge_seg.types import F32, U8
+from edge_seg.types import F32, I16, U8
 
 def refine(
     mask: F32,
     y: U8,
     u: U8,
     v: U8,
-    gain: F32,
-    offset: F32,
+    gain: I16,
+    offset: I16,
     foreground: U8,
     radius: int,
     smoothing: int,
@@ -22,3 +22,4 @@ def refine(
     negligible: float,
     /,
 ) -> None: ...
+def draw_out(mask: F32, offset: I16, level: float, /) -> None: ...

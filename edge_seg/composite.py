@@ -11,18 +11,15 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_seg.types import F32, I420, U8, Alpha
+from edge_seg.types import I16, I420, U8, Alpha
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 Planes = tuple[U8, U8, U8]
-Kernel = Callable[[Planes, Planes, Planes, F32, F32 | None, U8 | None], None]
+Kernel = Callable[[Planes, Planes, Planes, I16, I16 | None, U8 | None], None]
 
-# Fixed point of the kernel; see _blend.c.
-_ALPHA_ONE = np.float32(1027)
-_GAIN_ONE = np.float32(1031)
-_LIMIT = np.float32(16383)
 _COLOUR_ONE = 16
+"""Of colours, while they are interpolated; see _blend.c."""
 
 
 def composite(front: I420, alpha: Alpha | None, background: I420, out: I420) -> None:
@@ -46,21 +43,21 @@ def composite(front: I420, alpha: Alpha | None, background: I420, out: I420) -> 
     kernel(front.planes, background.planes, out.planes, alpha.offset, alpha.gain, alpha.foreground)
 
 
-def alpha_256(offset: F32, gain: F32 | None, planes: Planes) -> I32:
+def alpha_256(offset: I16, gain: I16 | None, planes: Planes) -> I32:
     """Alpha at full resolution as the kernel computes it. Shape: (height, width), int32, 0 to 256."""
     luma = planes[0]
-    fitted = _at_luma(_fixed(offset, _ALPHA_ONE), luma.shape)
+    fitted = _at_luma(offset.astype(np.int32), luma.shape)
     if gain is not None:
         for g, plane in zip(gain, planes, strict=True):
             here = plane if plane is luma else np.repeat(np.repeat(plane, 2, axis=0), 2, axis=1)
             centred = here[: luma.shape[0], : luma.shape[1]].astype(np.int32) - 128
-            fitted += (_at_luma(_fixed(g, _GAIN_ONE), luma.shape) * (centred << 8)) >> 16
+            fitted += (_at_luma(g.astype(np.int32), luma.shape) * (centred << 8)) >> 16
     alpha: I32 = np.clip((fitted + 1) >> 2, 0, 256)
     return alpha
 
 
 def composite_reference(
-    front: Planes, back: Planes, out: Planes, offset: F32, gain: F32 | None, foreground: U8 | None
+    front: Planes, back: Planes, out: Planes, offset: I16, gain: I16 | None, foreground: U8 | None
 ) -> None:
     """What _blend.composite computes, in NumPy, and many times slower."""
     alpha = alpha_256(offset, gain, front)
@@ -81,12 +78,6 @@ def composite_reference(
 
 def _mix(alpha: I32, above: I32, below: I32) -> I32:
     return ((below << 8) + alpha * (above - below) + 128) >> 8
-
-
-def _fixed(values: F32, one: np.float32) -> I32:
-    scaled = np.clip(np.nan_to_num(values * one, nan=0.0), -_LIMIT, _LIMIT)
-    fixed: I32 = np.trunc(scaled + np.copysign(np.float32(0.5), scaled)).astype(np.int32)
-    return fixed
 
 
 def _at_luma(grid: I32, shape: tuple[int, ...]) -> I32:

@@ -28,7 +28,7 @@ from annotated_types import Interval
 
 from edge_seg.composite import alpha_256
 from edge_seg.pyramid import Yuv444
-from edge_seg.types import F32, I420, U8, Alpha, Mask
+from edge_seg.types import ALPHA_ONE, F32, GAIN_ONE, I16, I420, U8, Alpha, Mask, fixed
 
 Quality = Literal["fast", "balanced", "best"]
 
@@ -74,9 +74,11 @@ def refine(mask: Mask, small: Yuv444, settings: MatteSettings) -> Alpha:
     if small.y.shape != shape:
         raise ValueError(f"small: expected the mask's shape {shape}, got {small.y.shape}")
     if settings.quality == "fast":
-        return Alpha(offset=_drawn_out(mask.probability, LEVEL), seq=mask.seq)
-    gain, offset = np.empty((3, *shape), np.float32), np.empty(shape, np.float32)
-    foreground = np.zeros((3, *shape), np.uint8)
+        offset = np.empty(shape, np.int16)
+        draw_out(mask.probability, offset, LEVEL)
+        return Alpha(offset=offset, seq=mask.seq)
+    gain, offset = np.empty((3, *shape), np.int16), np.empty(shape, np.int16)
+    foreground = np.empty((3, *shape), np.uint8)
     kernel(
         mask.probability, small.y, small.u, small.v, gain, offset, foreground,
         settings.radius, settings.smoothing, _PASSES[settings.quality], settings.epsilon, _CHROMA_SCALE,
@@ -99,12 +101,13 @@ def _drawn_out(probability: F32, level: float) -> F32:
 
 
 def refine_reference(
-    mask: F32, y: U8, u: U8, v: U8, gain: F32, offset: F32, foreground: U8,
+    mask: F32, y: U8, u: U8, v: U8, out_gain: I16, out_offset: I16, foreground: U8,
     radius: int, smoothing: int, passes: int, epsilon: float, chroma_scale: float,
     weight_floor: float, low: float, high: float, sharpness: float, level: float, steepest: float, negligible: float,
 ) -> None:  # fmt: skip
     """What _matte.refine computes, in NumPy and OpenCV, over the whole grid instead of the band only."""
     rows, cols = mask.shape
+    gain, offset = np.empty((3, rows, cols), np.float32), np.empty((rows, cols), np.float32)
     reach, averaged = (radius + 1) // 2, (smoothing + 1) // 2
 
     def window_sum(values: F32, reach: int = reach) -> F32:
@@ -170,14 +173,20 @@ def refine_reference(
     none, all_of_it = cv2.dilate(alpha, around) < negligible, cv2.erode(alpha, around) > 1 - negligible
     gain[:, none | all_of_it] = 0
     offset[none], offset[all_of_it] = 0, 1
+    out_gain[:], out_offset[:] = fixed(gain, GAIN_ONE), fixed(offset, ALPHA_ONE)
 
 
-def _fastest() -> Kernel:
+def draw_out_reference(mask: F32, offset: I16, level: float) -> None:
+    """What _matte.draw_out computes: the mask's ends drawn out to 0 and 1, as an alpha without a gain."""
+    offset[:] = fixed(np.clip(np.nan_to_num(_drawn_out(mask, level), nan=0.0), 0, 1), ALPHA_ONE)
+
+
+def _fastest() -> tuple[Kernel, Kernel]:
     try:
         from edge_seg import _matte
     except ImportError:  # no compiler where the package was installed
-        return refine_reference
-    return _matte.refine
+        return refine_reference, draw_out_reference
+    return _matte.refine, _matte.draw_out
 
 
-kernel = _fastest()
+kernel, draw_out = _fastest()

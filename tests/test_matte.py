@@ -9,7 +9,7 @@ import pytest
 from edge_seg import matte
 from edge_seg.matte import MatteSettings, Quality, refine, refine_reference, render
 from edge_seg.pyramid import Yuv444, shrink
-from edge_seg.types import F32, I420, U8, Mask
+from edge_seg.types import ALPHA_ONE, F32, GAIN_ONE, I420, U8, Mask
 
 WIDTH, HEIGHT, COLS, ROWS = 640, 360, 256, 144
 
@@ -88,6 +88,17 @@ def test_nobody_and_everybody_stay_so(quality: Quality, level: float, alpha: int
     assert (render(refined, frame) == alpha).all()
 
 
+@pytest.mark.parametrize("quality", ["fast", "balanced"])
+def test_a_mask_that_is_not_a_number_shows_the_background(quality: Quality) -> None:
+    frame = picture(person(), (60, 110, 150), (190, 140, 110))
+    refined = refine(
+        mask_of(np.full((ROWS, COLS), np.nan, np.float32)),
+        shrink(frame, (COLS, ROWS)),
+        MatteSettings(quality),
+    )
+    assert not render(refined, frame).any()
+
+
 def test_far_from_the_edge_nothing_shows() -> None:
     """Things in the room that look just like the person do not show through."""
     truth = person()
@@ -112,12 +123,12 @@ def test_native_equals_reference(rows: int, cols: int, radius: int, smoothing: i
     y, u, v = rng.integers(16, 236, (3, rows, cols), dtype=np.uint8)
     results = []
     for kernel in (native, refine_reference):
-        gain, offset = np.empty((3, rows, cols), np.float32), np.empty((rows, cols), np.float32)
+        gain, offset = np.empty((3, rows, cols), np.int16), np.empty((rows, cols), np.int16)
         foreground = np.zeros((3, rows, cols), np.uint8)
         kernel(mask, y, u, v, gain, offset, foreground, radius, smoothing, passes, 1e-3, 2.0, 0.05,
                0.05, 0.25, 1.25, 1 / 64, 6.0, -1.0)  # fmt: skip
         used = gain.any(axis=0)
-        results.append((gain, offset, np.where(used, foreground, 0).astype(int)))
+        results.append((gain / GAIN_ONE, offset / ALPHA_ONE, np.where(used, foreground, 0).astype(int)))
     for ours, theirs, tolerance in zip(*results, (2e-2, 2e-2, 1), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=tolerance)
 
