@@ -15,7 +15,7 @@ from edge_seg.config import Config
 from edge_seg.engine import Engine
 from edge_seg.pyramid import Yuv444
 from edge_seg.segmenter import Segmenter, open_segmenter
-from edge_seg.sinks.base import OutputFormat
+from edge_seg.sinks.base import OutputFormat, Sink
 from edge_seg.sources import SourceFormat
 from edge_seg.timings import percentiles_ms
 from edge_seg.types import F32, I420, Frame
@@ -71,7 +71,7 @@ class SlowModel:
         return probability
 
 
-class NullSink:
+class NullSink(Sink):
     """Takes every picture and does nothing with it."""
 
     name = "null"

@@ -14,7 +14,7 @@ from edge_seg.logs import LogSettings
 from edge_seg.matte import MatteSettings
 from edge_seg.model_card import ModelSettings
 from edge_seg.page.settings import WebSettings
-from edge_seg.sinks.rtsp import RtspSettings
+from edge_seg.sinks import OutputSettings, RtspSettings
 from edge_seg.sources.base import AutoSettings, SourceSettings
 
 
@@ -66,7 +66,9 @@ class Config(_Section):
     matte: MatteSettings = MatteSettings()
     background: BackgroundSettings = BackgroundSettings()
     privacy: PrivacySettings = PrivacySettings()
-    outputs: Annotated[list[RtspSettings], Field(min_length=1)] = [RtspSettings()]
+    outputs: Annotated[list[Annotated[OutputSettings, Field(discriminator="type")]], Field(min_length=1)] = [
+        RtspSettings()
+    ]
     web: WebSettings = WebSettings()
     reload: ReloadSettings = ReloadSettings()
     log: LogSettings = LogSettings()

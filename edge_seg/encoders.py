@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -78,7 +79,16 @@ RANKED: tuple[Encoder, ...] = (
 
 
 def works(encoder: Encoder) -> str | None:
-    """Encodes one small picture. Returns None when that worked, else why not."""
+    """Encodes one small picture. Returns None when that worked, else why not. One trial at a time: an encoder in
+    hardware may bear no more."""
+    with _trying:
+        return _try(encoder)
+
+
+_trying = threading.Lock()
+
+
+def _try(encoder: Encoder) -> str | None:
     gst, glib = gstreamer.load("GLib")
     if gst.ElementFactory.find(encoder.element) is None:
         return f"no element {encoder.element} (package {encoder.package})"
@@ -122,5 +132,6 @@ def choose(candidates: Iterable[Encoder] = RANKED, wanted: str = "auto") -> Enco
         refused.append(f"{encoder.element}: {problem}")
     raise SinkError(
         f"no H.264 encoder works here ({'; '.join(refused) or f'{wanted} is not one we know'}): "
-        "run `sudo apt install gstreamer1.0-plugins-ugly` for x264enc"
+        "run `sudo apt install gstreamer1.0-plugins-ugly` for x264enc",
+        permanent=True,
     )

@@ -22,12 +22,12 @@ from edge_seg.errors import EdgeSegError
 from edge_seg.frame_queue import FrameQueue
 from edge_seg.geometry import output_size
 from edge_seg.model_worker import MaskModel, ModelWorker
+from edge_seg.outputs import Outputs, OutputStatus
 from edge_seg.pacing import Pacer
 from edge_seg.pipeline import Pipeline
 from edge_seg.pyramid import Yuv444
 from edge_seg.reload import Change, ReloadReport, changed_files, changed_keys, effect_of, fingerprints
 from edge_seg.segmenter import needs_another, open_segmenter
-from edge_seg.sinks import open_sink
 from edge_seg.sinks.base import OutputFormat, Sink
 from edge_seg.sources import Source, make_source
 from edge_seg.supervisor import Supervisor
@@ -52,6 +52,26 @@ DEFAULT_FPS = Fraction(30)
 
 SMALLEST_PX = 16
 """Frames with a shorter side are no pictures of anybody, and encoders refuse them."""
+
+
+class FanOut(Protocol):
+    """What hands pictures to the outputs: `Outputs`, or a test's."""
+
+    def reformat(self, output: OutputFormat) -> None:
+        """The pictures that follow have this format. The first call opens the outputs."""
+
+    def push(self, picture: I420, captured_ns: int) -> None:
+        """Takes one picture, captured at `captured_ns` (monotonic). Never blocks, and copies what it keeps, since
+        the next frame is drawn into the same picture."""
+
+    def tick(self) -> None:
+        """Is called often. Raises what ends the daemon."""
+
+    def status(self) -> list[OutputStatus]:
+        """How each output goes."""
+
+    def close(self) -> None:
+        """Ends the outputs."""
 
 
 class Model(MaskModel, Protocol):
@@ -93,6 +113,7 @@ class Status:
     mask_age_frames: int | None
     plan: Plan
     plan_changes: int
+    outputs: tuple[OutputStatus, ...]
 
 
 Follower = Callable[[Config], None]
@@ -133,11 +154,12 @@ class Engine:
         config: Config,
         *,
         sinks: Sequence[Sink] | None = None,
+        outputs: FanOut | None = None,
         build_source: Callable[[], Source] | None = None,
         build_model: Callable[[tuple[int, int]], Model] | None = None,
     ) -> None:
-        """What is given by keyword replaces what the configuration says: the outputs, the source, the model for
-        pictures of a (width, height)."""
+        """What is given by keyword replaces what the configuration says: the outputs (as sinks, or as what hands
+        pictures to them), the source, the model for pictures of a (width, height)."""
         self._config = config
         self._prints = fingerprints(config)
         self._reloading = threading.Lock()
@@ -146,7 +168,7 @@ class Engine:
         """Section of the configuration -> what follows a change of it, where that is not the engine."""
         self.times = StageTimes()
         self.tap = FrameTap(may_show_camera=config.web.show_camera)
-        self.sinks = [open_sink(settings) for settings in config.outputs] if sinks is None else sinks
+        self.outputs: FanOut = outputs or Outputs(config.outputs if sinks is None else sinks)
         self.frames_out = 0
         self.shown_mask: Mask | None = None
         """The mask of the newest picture that left; None when that showed no person."""
@@ -181,6 +203,7 @@ class Engine:
                 frame = self._queue.take(TAKE_TIMEOUT_S)
                 if self._supervisor.fatal is not None:
                     raise self._supervisor.fatal
+                self.outputs.tick()
                 if frame is None:
                     self._show_slate()
                 elif min(frame.picture.width, frame.picture.height) >= SMALLEST_PX:
@@ -212,6 +235,7 @@ class Engine:
             mask_age_frames=None if mask is None else mask.seq - mask.observed_seq,
             plan=self._controller.plan,
             plan_changes=self._plan_changes,
+            outputs=tuple(self.outputs.status()),
         )
 
     @property
@@ -362,11 +386,8 @@ class Engine:
     def _open_outputs(self, output: OutputFormat) -> None:
         """Opens the outputs for this format, or tells them that it is another from now on."""
         previous, self._output = self._output, output
-        for sink in self.sinks:
-            if previous is None:
-                sink.open(output)
-            elif output != previous:
-                sink.reformat(output)
+        if output != previous:
+            self.outputs.reformat(output)
 
     def _same_or_another_model(self, stage: _Stage, output: OutputFormat) -> tuple[Pipeline, ModelWorker]:
         """What `stage` has, or what the shape of these pictures asks for instead."""
@@ -424,8 +445,7 @@ class Engine:
             pipeline.observe(mask)
         self.shown_mask = pipeline.render(frame, self._stage.background, out, tail_started_ns)
         with self.times.measure("push"):
-            for sink in self.sinks:
-                sink.push(out, frame.captured_ns)
+            self.outputs.push(out, frame.captured_ns)
         if self.tap.is_asked:
             self.tap.offer(out, self.shown_mask, frame.picture)
         now_ns = time.monotonic_ns()
@@ -472,8 +492,7 @@ class Engine:
             assert self._output is not None
             card = I420.allocate(self._output.width, self._output.height, self._output.matrix)
             slate.draw(card, "no camera yet, retrying")
-        for sink in self.sinks:
-            sink.push(card, now_ns)
+        self.outputs.push(card, now_ns)
         if self.tap.is_asked:
             self.tap.offer(card, None, None)
 
@@ -486,8 +505,7 @@ class Engine:
             if not self._stage.worker.stop(STOP_DEADLINE_S):
                 log.warning("the model did not end within %g s; leaving it", STOP_DEADLINE_S)
             self._stage.background.close()
-        for sink in self.sinks:
-            sink.close()
+        self.outputs.close()
 
 
 def _budget_ns(config: Config) -> int:

@@ -32,4 +32,12 @@ class SourceLost(EdgeSegError):
 
 
 class SinkError(EdgeSegError):
-    """An output cannot be opened or has failed."""
+    """An output cannot be opened or has failed.
+
+    `permanent`: a mistake that no retry will mend (a port in use, no rights, no such element). At the start it ends
+    the daemon; later it is retried like any other, since somebody may mend it meanwhile.
+    """
+
+    def __init__(self, message: str, *, permanent: bool = False) -> None:
+        super().__init__(message)
+        self.permanent = permanent

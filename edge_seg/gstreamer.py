@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from fractions import Fraction
 from functools import cache
 from importlib import import_module
@@ -19,12 +20,20 @@ class GStreamerMissing(EdgeSegError):
     """GStreamer's Python binding is not installed, or the virtual environment cannot see it."""
 
 
-@cache
+_loading = threading.Lock()
+
+
 def load(*namespaces: str) -> Any:
     """The initialised `Gst` namespace, or a tuple of (Gst, *namespaces), e.g. load("GstRtspServer", "GLib").
 
-    Raises GStreamerMissing.
+    From any thread. Raises GStreamerMissing.
     """
+    with _loading:  # outputs open at the same time: who comes second must not find GStreamer half initialised
+        return _load(*namespaces)
+
+
+@cache
+def _load(*namespaces: str) -> Any:
     try:
         import gi
 
@@ -45,14 +54,19 @@ def load(*namespaces: str) -> Any:
 
 
 def to_buffer(picture: I420, pts_ns: int) -> Any:
-    """A Gst.Buffer with a copy of the picture, time-stamped `pts_ns`.
+    """A Gst.Buffer with the picture, time-stamped `pts_ns`: over the picture's own memory where it lies in a
+    Gst.Buffer (SharedPicture), else a copy.
 
     Filling an allocated buffer is the cheap way: `Gst.Buffer.new_wrapped(array)` converts byte by byte.
     """
     gst = load()
-    buffer = gst.Buffer.new_allocate(None, picture.buffer.size, None)
-    with buffer.map(gst.MapFlags.WRITE) as mapped:
-        np.copyto(np.frombuffer(mapped.data, np.uint8), picture.buffer)
+    memory = getattr(picture, "memory", None)
+    if memory is not None:
+        buffer = memory.copy_region(gst.BufferCopyFlags.MEMORY, 0, picture.buffer.size)
+    else:
+        buffer = gst.Buffer.new_allocate(None, picture.buffer.size, None)
+        with buffer.map(gst.MapFlags.WRITE) as mapped:
+            np.copyto(np.frombuffer(mapped.data, np.uint8), picture.buffer)
     buffer.pts = pts_ns
     return buffer
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,17 @@ def test_a_source_that_is_no_video_is_status_78(tmp_path: Path) -> None:
     done = edge_seg("run", file)
     assert done.returncode == 78
     assert "text.mp4" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_output_that_can_never_be_opened_ends_the_run_with_status_1_and_the_reason(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        file.write_text(SOURCE + f"outputs: [{{type: rtsp, port: 0}}, {{type: rtsp, port: {port}}}]\n")
+        done = edge_seg("run", file)
+    assert done.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}: the port is in use; stop what uses it" in done.stderr
     assert "Traceback" not in done.stderr
 
 

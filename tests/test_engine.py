@@ -11,9 +11,10 @@ import pytest
 from edge_seg.config import Config, LatencySettings
 from edge_seg.engine import Engine
 from edge_seg.pyramid import Yuv444
-from edge_seg.sinks.base import OutputFormat
+from edge_seg.sinks.base import OutputFormat, Sink
 from edge_seg.sources import SourceFormat, SyntheticSettings
 from edge_seg.types import F32, I420, Frame, Mask, Matrix
+from tests.direct import DirectOutputs
 
 WIDTH, HEIGHT = 64, 48
 FPS = 50
@@ -66,7 +67,7 @@ class Model:
         return np.ones(self.input_size[::-1], np.float32)
 
 
-class Recorder:
+class Recorder(Sink):
     """Remembers each picture's number, mask and size."""
 
     name = "recorder"
@@ -101,7 +102,7 @@ def run(wanted: int, takes_s: float, **settings: Any) -> tuple[Recorder, Engine]
     recorder = Recorder(wanted)
     engine = Engine(
         Config(source=SyntheticSettings(), **settings),
-        sinks=[recorder],
+        outputs=DirectOutputs(recorder),
         build_source=Metronome,
         build_model=lambda _: Model(takes_s),
     )
@@ -149,7 +150,7 @@ def test_a_source_that_changes_its_size_is_followed() -> None:
     recorder = Recorder(120)
     engine = Engine(
         Config(source=SyntheticSettings()),
-        sinks=[recorder],
+        outputs=DirectOutputs(recorder),
         build_source=lambda: Metronome(((WIDTH, HEIGHT), (81, 63))),
         build_model=lambda _: Model(0.001),
     )
@@ -171,7 +172,7 @@ def test_a_picture_that_turns_upright_gets_the_model_for_upright_pictures() -> N
 
     engine = Engine(
         Config(source=SyntheticSettings()),
-        sinks=[recorder],
+        outputs=DirectOutputs(recorder),
         build_source=lambda: Metronome(((WIDTH, HEIGHT), (80, 60), (HEIGHT, WIDTH))),
         build_model=build,
     )
@@ -195,7 +196,7 @@ def test_the_engine_ends_soon_though_the_model_hangs(mask_sync: Literal["budget"
     recorder = Recorder(10**9)
     engine = Engine(
         Config(source=SyntheticSettings(), mask_sync=mask_sync),
-        sinks=[recorder],
+        outputs=DirectOutputs(recorder),
         build_source=Metronome,
         build_model=lambda _: Model(5),
     )

@@ -13,7 +13,7 @@ from edge_seg.config import Config
 from edge_seg.engine import Engine
 from edge_seg.geometry import Geometry, Rotation, output_size, place
 from edge_seg.pyramid import Yuv444
-from edge_seg.sinks.base import OutputFormat
+from edge_seg.sinks.base import OutputFormat, Sink
 from edge_seg.sources import GstSettings, SyntheticSettings, make_source
 from edge_seg.types import F32, I420, U8
 
@@ -137,7 +137,7 @@ class Nobody:
         return np.zeros((32, 32), np.float32)
 
 
-class Output:
+class Output(Sink):
     """Takes the size that it is opened with, and the first picture."""
 
     name = "output"

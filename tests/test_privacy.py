@@ -15,9 +15,10 @@ from edge_seg.config import Config, PrivacySettings
 from edge_seg.engine import Engine
 from edge_seg.errors import ModelError
 from edge_seg.pyramid import Yuv444
-from edge_seg.sinks.base import OutputFormat
+from edge_seg.sinks.base import OutputFormat, Sink
 from edge_seg.sources import SourceFormat, SyntheticSettings
 from edge_seg.types import F32, I420, Frame, Matrix
+from tests.direct import DirectOutputs
 
 WIDTH, HEIGHT = 128, 72
 GRID = (64, 36)
@@ -81,7 +82,7 @@ class MoodyModel:
         return (np.abs(small.y.astype(np.float32) - PERSON) < 40).astype(np.float32)
 
 
-class Inspector:
+class Inspector(Sink):
     """Looks at every picture that leaves."""
 
     name = "inspector"
@@ -134,7 +135,10 @@ def test_ten_thousand_frames_of_a_model_that_stalls_and_crashes_leak_nothing(
         privacy=PrivacySettings(max_mask_age_ms=MAX_AGE_MS),
     )
     engine = Engine(
-        config, sinks=[inspector], build_source=Room, build_model=lambda _: MoodyModel(moods, moody)
+        config,
+        outputs=DirectOutputs(inspector),
+        build_source=Room,
+        build_model=lambda _: MoodyModel(moods, moody),
     )
     inspector.engine = engine
     moody.set()
@@ -162,7 +166,7 @@ def test_an_open_configuration_shows_the_room_where_a_closed_one_does_not() -> N
         )
         inspector.engine = Engine(
             config,
-            sinks=[inspector],
+            outputs=DirectOutputs(inspector),
             build_source=Room,
             build_model=lambda _: BlindModel(random.Random(0), threading.Event()),
         )

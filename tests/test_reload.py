@@ -24,6 +24,7 @@ from edge_seg.pyramid import Yuv444
 from edge_seg.reload import EFFECTS, changed_keys, effect_of
 from edge_seg.sources import SourceSettings, SyntheticSettings
 from edge_seg.types import F32, I420, Frame
+from tests.direct import DirectOutputs
 from tests.test_engine import FPS, Metronome, Model, Recorder
 
 BASE = Config(source=SyntheticSettings(), latency={"budget_ms": 500})  # type: ignore[arg-type]
@@ -42,7 +43,7 @@ class Running:
         self.recorder = Recorder(10**9)
         self.sources: list[Metronome] = []
         self.engine = Engine(
-            config, sinks=[self.recorder], build_source=self._source, build_model=build_model
+            config, outputs=DirectOutputs(self.recorder), build_source=self._source, build_model=build_model
         )
         self.recorder.engine = self.engine
         self._stop = threading.Event()

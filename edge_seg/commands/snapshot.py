@@ -14,7 +14,7 @@ from edge_seg.colour import i420_to_bgr
 from edge_seg.commands import Subparsers
 from edge_seg.engine import Engine
 from edge_seg.errors import EXIT_OK, ConfigError, SourceLost
-from edge_seg.sinks.base import OutputFormat
+from edge_seg.sinks.base import OutputFormat, Sink
 from edge_seg.types import I420, U8
 
 SETTLED_FRAMES = 15
@@ -36,7 +36,7 @@ def register(commands: Subparsers) -> None:
     parser.set_defaults(handler=handle)
 
 
-class _Snapshot:
+class _Snapshot(Sink):
     """Keeps the frame after SETTLED_FRAMES with a mask."""
 
     name = "snapshot"

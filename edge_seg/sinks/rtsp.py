@@ -13,7 +13,7 @@ from annotated_types import Ge, Le
 
 from edge_seg import encoders, gstreamer
 from edge_seg.errors import SinkError
-from edge_seg.sinks.base import OutputFormat
+from edge_seg.sinks.base import OutputFormat, Sink
 from edge_seg.types import I420
 
 log = logging.getLogger(__name__)
@@ -43,11 +43,12 @@ class RtspSettings:
     """Threads of a software encoder."""
 
 
-class RtspSink:
+class RtspSink(Sink):
     """Serves the pictures at rtsp://address:port/path to any number of viewers."""
 
+    name = "rtsp"
+
     def __init__(self, settings: RtspSettings) -> None:
-        self.name = "rtsp"
         self._settings = settings
         self._lock = threading.Lock()
         self._appsrc: Any = None
@@ -67,9 +68,13 @@ class RtspSink:
         return f"rtsp://{f'[{host}]' if ':' in host else host}:{self._bound_port}{self._settings.path}"
 
     @property
-    def watched(self) -> bool:
+    def wants_pictures(self) -> bool:  # type: ignore[override]
         """Whether somebody watches, that is, whether pictures are being encoded."""
         return self._appsrc is not None
+
+    @property
+    def encoder(self) -> str | None:
+        return self._encoder.element if self.wants_pictures else None
 
     def open(self, output: OutputFormat) -> None:
         gst, server_module, glib, _ = gstreamer.load("GstRtspServer", "GLib", "GstApp")
@@ -94,7 +99,7 @@ class RtspSink:
         # attach() reports neither a busy port nor a refused one: it returns 0.
         identifier = server.attach(context)
         if identifier == 0:
-            raise SinkError(_why_not_bound(settings.address, settings.port))
+            raise SinkError(_why_not_bound(settings.address, settings.port), permanent=True)
         self._attached = context.find_source_by_id(identifier)
         self._bound_port = server.get_bound_port()
         self._loop = glib.MainLoop.new(context, False)

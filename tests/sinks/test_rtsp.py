@@ -67,16 +67,16 @@ def test_colours_matrix_and_range_arrive_as_they_were_sent(sink: RtspSink) -> No
 
 def test_nothing_is_encoded_while_nobody_watches(sink: RtspSink) -> None:
     with Producer(sink):
-        assert not sink.watched
+        assert not sink.wants_pictures
         viewer = watch(sink.url)
         next(viewer.decode(video=0))
-        assert sink.watched
+        assert sink.wants_pictures
         viewer.close()
         for _ in range(200):
-            if not sink.watched:
+            if not sink.wants_pictures:
                 break
             time.sleep(0.05)
-        assert not sink.watched
+        assert not sink.wants_pictures
 
 
 def test_a_push_never_blocks_even_when_frames_come_much_faster_than_they_are_encoded(sink: RtspSink) -> None:

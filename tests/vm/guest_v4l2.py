@@ -22,7 +22,7 @@ from edge_seg import slate
 from edge_seg.backgrounds import BackgroundSettings
 from edge_seg.config import Config
 from edge_seg.engine import Engine
-from edge_seg.sinks.base import OutputFormat
+from edge_seg.sinks.base import OutputFormat, Sink
 from edge_seg.sources import AutoSettings, SourceSettings, V4l2Settings
 from edge_seg.types import I420
 
@@ -31,7 +31,7 @@ STALE_MS = 3000
 BACKGROUND = (235, 128, 128)
 
 
-class Recorder:
+class Recorder(Sink):
     """An output that keeps what was shown last, and counts."""
 
     name = "recorder"
