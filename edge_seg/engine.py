@@ -22,12 +22,13 @@ from edge_seg.errors import EdgeSegError
 from edge_seg.frame_queue import FrameQueue
 from edge_seg.geometry import output_size
 from edge_seg.model_worker import MaskModel, ModelWorker
-from edge_seg.outputs import Outputs, OutputStatus
+from edge_seg.outputs import Applied, Outputs, OutputStatus
 from edge_seg.pacing import Pacer
 from edge_seg.pipeline import Pipeline
 from edge_seg.pyramid import Yuv444
 from edge_seg.reload import Change, ReloadReport, changed_files, changed_keys, effect_of, fingerprints
 from edge_seg.segmenter import needs_another, open_segmenter
+from edge_seg.sinks import OutputSettings
 from edge_seg.sinks.base import OutputFormat, Sink
 from edge_seg.sources import Source, make_source
 from edge_seg.supervisor import Supervisor
@@ -63,6 +64,9 @@ class FanOut(Protocol):
     def push(self, picture: I420, captured_ns: int) -> None:
         """Takes one picture, captured at `captured_ns` (monotonic). Never blocks, and copies what it keeps, since
         the next frame is drawn into the same picture."""
+
+    def apply(self, outputs: Sequence[OutputSettings]) -> Applied:
+        """From now on these, with the least interruption. Waits for nothing."""
 
     def tick(self) -> None:
         """Is called often. Raises what ends the daemon."""
@@ -347,6 +351,8 @@ class Engine:
             stage.pipeline.adjust(config)
             stage.pipeline.spend(self._controller.plan)
             self._stage = stage
+        if _touches(keys, "outputs"):
+            self.outputs.apply(config.outputs)
         if any(change.effect == "source" for change in changes):
             self._supervisor.renew(self._build_source, *_loss_terms(config))
         else:

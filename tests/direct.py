@@ -1,6 +1,9 @@
 """Outputs without threads: for tests that compare a picture with what the engine says about itself."""
 
-from edge_seg.outputs import OutputStatus
+from collections.abc import Sequence
+
+from edge_seg.outputs import Applied, OutputStatus
+from edge_seg.sinks import OutputSettings
 from edge_seg.sinks.base import OutputFormat, Sink
 from edge_seg.types import I420
 
@@ -21,6 +24,9 @@ class DirectOutputs:
 
     def push(self, picture: I420, captured_ns: int) -> None:
         self._sink.push(picture, captured_ns)
+
+    def apply(self, outputs: Sequence[OutputSettings]) -> Applied:
+        return Applied((), (), (), ())
 
     def tick(self) -> None:
         pass
