@@ -11,45 +11,41 @@ from fractions import Fraction
 from functools import partial
 from typing import Protocol
 
-import numpy as np
-
 from edge_seg import slate
-from edge_seg.backgrounds import Background, open_background
 from edge_seg.between_frames import BetweenFrames
 from edge_seg.budget import Controller, Plan, ladder
 from edge_seg.config import Config
 from edge_seg.errors import EdgeSegError
 from edge_seg.frame_queue import FrameQueue
-from edge_seg.geometry import output_size
-from edge_seg.model_worker import MaskModel, ModelWorker
 from edge_seg.outputs import Applied, Outputs, OutputStatus
 from edge_seg.pacing import Pacer
-from edge_seg.pipeline import Pipeline
-from edge_seg.pyramid import Yuv444
-from edge_seg.reload import Change, ReloadReport, changed_files, changed_keys, effect_of, fingerprints
-from edge_seg.segmenter import needs_another, open_segmenter
+from edge_seg.reload import (
+    Change,
+    ReloadReport,
+    changed_files,
+    changed_keys,
+    effect_of,
+    fingerprints,
+    touches,
+)
 from edge_seg.sinks import OutputSettings
 from edge_seg.sinks.base import OutputFormat, Sink
 from edge_seg.sources import Source, make_source
+from edge_seg.stage import DEFAULT_FPS, STOP_DEADLINE_S, Model, Prepared, Stage, StageBuilder, expected_format
 from edge_seg.supervisor import Supervisor
 from edge_seg.tap import FrameTap
 from edge_seg.timings import FrameRate, StageTimes
-from edge_seg.types import I420, Frame, Mask, Matrix
+from edge_seg.types import I420, Frame, Mask
 
 log = logging.getLogger(__name__)
 
 TAKE_TIMEOUT_S = 0.1
 """How often the loop looks up while no frame comes: the rate of the slate, and the delay of a stop."""
 
-STOP_DEADLINE_S = 0.5
-"""Each thread gets so long to end."""
-
 EXACT_DEPTH = 8
 """Frames that may wait for their turn with mask_sync exact and the frames in between carried."""
 
 MISS_LOG_INTERVAL_NS = 60_000_000_000
-
-DEFAULT_FPS = Fraction(30)
 
 SMALLEST_PX = 16
 """Frames with a shorter side are no pictures of anybody, and encoders refuse them."""
@@ -76,15 +72,6 @@ class FanOut(Protocol):
 
     def close(self) -> None:
         """Ends the outputs."""
-
-
-class Model(MaskModel, Protocol):
-    """A mask model that says what it is."""
-
-    name: str
-    runtime_name: str
-    input_size: tuple[int, int]
-    """(width, height) of the small pictures that it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,34 +107,9 @@ class Status:
     outputs: tuple[OutputStatus, ...]
 
 
-Follower = Callable[[Config], None]
+Follower = Callable[[Config], object]
 """Makes something beside the video work as the configuration says. Raises EdgeSegError where it cannot, and then
 has changed nothing."""
-
-
-@dataclass(slots=True)
-class _Prepared:
-    """What a reload has made ready beside the frame loop."""
-
-    output: OutputFormat
-    """What it was made for."""
-    background: Background | None = None
-    model: Model | None = None
-
-    def close(self) -> None:
-        if self.background is not None:
-            self.background.close()
-
-
-@dataclass(frozen=True, slots=True)
-class _Stage:
-    """What the loop works with while frames have one format."""
-
-    output: OutputFormat
-    pipeline: Pipeline
-    worker: ModelWorker
-    background: Background
-    out: I420
 
 
 class Engine:
@@ -168,8 +130,8 @@ class Engine:
         self._prints = fingerprints(config)
         self._reloading = threading.Lock()
         self._between = BetweenFrames()
-        self.followers: dict[str, Follower] = {}
-        """Section of the configuration -> what follows a change of it, where that is not the engine."""
+        self.followers: dict[str, Follower] = {"outputs": lambda new: self.outputs.apply(new.outputs)}
+        """Section of the configuration -> what follows a change of it, where that is not the frame loop."""
         self.times = StageTimes()
         self.tap = FrameTap(may_show_camera=config.web.show_camera)
         self.outputs: FanOut = outputs or Outputs(config.outputs if sinks is None else sinks)
@@ -182,10 +144,10 @@ class Engine:
             lambda: make_source(self._config.source, self._config.geometry)
         )
         self._supervisor = Supervisor(self._build_source, self._queue, *_loss_terms(config))
-        self._given_model = build_model
+        self._builder = StageBuilder(self.times, build_model)
         self._controller = _controller(config)
         self._pacer = Pacer(_budget_ns(config), self._controller)
-        self._stage: _Stage | None = None
+        self._stage: Stage | None = None
         self._output: OutputFormat | None = None
         """What the outputs are open for."""
         self._break_seq = 0
@@ -195,7 +157,6 @@ class Engine:
         self._shown_captured_ns = 0
         self._plan_changes = 0
         self._rate = FrameRate()
-        self._model_name: str | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set. Raises ConfigError, ModelError or SinkError when it cannot go on."""
@@ -231,7 +192,7 @@ class Engine:
             source=None if source is None else source.name,
             source_cause=self._supervisor.cause,
             source_outages=self._supervisor.outages,
-            model=self._model_name,
+            model=None if stage is None else stage.model_name,
             model_failing=stage is not None and stage.worker.failing,
             misses=self._pacer.misses,
             model_runs=stage.worker.runs if stage else 0,
@@ -261,14 +222,14 @@ class Engine:
             changes = tuple(self._change(key) for key in keys)
             if not changes:
                 return ReloadReport()
-            prepared = self._prepare(config, keys)
+            prepared = self._builder.prepare(config, keys, self._format_for(config))
             try:
                 self._follow(old, config, keys)
                 while (
                     leftovers := self._between.do(partial(self._take_over, config, changes, prepared))
                 ) is None:
                     prepared.close()
-                    prepared = self._prepare(config, keys)
+                    prepared = self._builder.prepare(config, keys, self._format_for(config))
             except EdgeSegError:
                 prepared.close()
                 raise
@@ -281,34 +242,17 @@ class Engine:
 
     def _change(self, key: str) -> Change:
         effect = effect_of(key)
-        is_followed = effect != "server" or any(_touches([key], section) for section in self.followers)
+        is_followed = effect != "server" or any(touches([key], section) for section in self.followers)
         return Change(key, effect, "" if is_followed else "from the next start on")
 
-    def _prepare(self, config: Config, keys: Sequence[str]) -> _Prepared:
-        """Opens what is to be used instead of what is open now."""
-        output = self._stage.output if self._stage is not None else _expected_format(config)
-        prepared = _Prepared(output)
-        if _touches(keys, "background"):
-            prepared.background = open_background(
-                config.background, output.width, output.height, output.matrix
-            )
-        if _touches(keys, "model"):
-            try:
-                prepared.model = model = self._open_model(config, (output.width, output.height))
-                # The first inference takes longer than the others, and may fail.
-                width, height = model.input_size
-                grey = np.full((height, width), 128, np.uint8)
-                model.infer(Yuv444(grey, grey, grey, output.matrix))
-            except EdgeSegError:
-                prepared.close()
-                raise
-        return prepared
+    def _format_for(self, config: Config) -> OutputFormat:
+        return expected_format(config) if self._stage is None else self._stage.output
 
     def _follow(self, old: Config, config: Config, keys: Sequence[str]) -> None:
         """Tells the followers; where one refuses, those before it go back."""
         told: list[Follower] = []
         for section, follower in self.followers.items():
-            if not _touches(keys, section):
+            if not touches(keys, section):
                 continue
             try:
                 follower(config)
@@ -319,7 +263,7 @@ class Engine:
             told.append(follower)
 
     def _take_over(
-        self, config: Config, changes: Sequence[Change], prepared: _Prepared
+        self, config: Config, changes: Sequence[Change], prepared: Prepared
     ) -> list[Callable[[], object]] | None:
         """Between two frames: nothing here takes long or can fail. Returns what is left to be closed elsewhere; None
         where the picture's format is another since it was prepared, and nothing is done."""
@@ -330,35 +274,23 @@ class Engine:
         leftovers: list[Callable[[], object]] = []
         self._config = config
         self.tap.allow(config.web.show_camera)
-        if _touches(keys, "latency", "matte.quality", "flow.block_px"):
+        if touches(keys, "latency", "matte.quality", "flow.block_px"):
             self._controller = _controller(config)
             self._pacer.adjust(_budget_ns(config), self._controller)
-        if _touches(keys, "mask_sync", "exact_between"):
+        if touches(keys, "mask_sync", "exact_between"):
             self._carries_between = _carries_between(config)
             self._queue.resize(EXACT_DEPTH if self._carries_between else 1)
         if stage is None:
             # No picture has come yet: what could be opened is opened again for it.
             leftovers.append(prepared.close)
         else:
-            if prepared.model is not None:
-                leftovers.append(partial(stage.worker.stop, STOP_DEADLINE_S))
-                stage = replace(stage, worker=self._start_model(prepared.model, prepared.output))
-                if prepared.model.input_size != stage.pipeline.grid:
-                    stage = replace(stage, pipeline=Pipeline(config, prepared.model.input_size, self.times))
-            if prepared.background is not None:
-                leftovers.append(stage.background.close)
-                stage = replace(stage, background=prepared.background)
-            stage.pipeline.adjust(config)
-            stage.pipeline.spend(self._controller.plan)
-            self._stage = stage
-        if _touches(keys, "outputs"):
-            self.outputs.apply(config.outputs)
+            self._stage, leftovers = self._builder.changed(stage, config, prepared, self._controller.plan)
         if any(change.effect == "source" for change in changes):
             self._supervisor.renew(self._build_source, *_loss_terms(config))
         else:
-            if _touches(keys, "geometry"):
+            if touches(keys, "geometry"):
                 self._supervisor.place(config.geometry)
-            if _touches(keys, "source"):
+            if touches(keys, "source"):
                 self._supervisor.judge(*_loss_terms(config))
         return leftovers
 
@@ -374,18 +306,10 @@ class Engine:
             return False
         if self._stage is not None:
             log.info("the picture is now %dx%d at %.4g fps", output.width, output.height, output.fps)
-        # The background first: when it cannot be opened, nothing else was changed.
-        background = open_background(self._config.background, output.width, output.height, output.matrix)
         if self._stage is None:
-            model = self._open_model(self._config, (output.width, output.height))
-            pipeline = Pipeline(self._config, model.input_size, self.times)
-            worker = self._start_model(model, output)
+            self._stage = self._builder.first(self._config, output)
         else:
-            pipeline, worker = self._same_or_another_model(self._stage, output)
-            self._stage.background.close()
-            pipeline.reset()
-        out = I420.allocate(output.width, output.height, output.matrix)
-        self._stage = _Stage(output, pipeline, worker, background, out)
+            self._stage = self._builder.reformatted(self._stage, self._config, output, self._controller.plan)
         self._open_outputs(output)
         return True
 
@@ -394,32 +318,6 @@ class Engine:
         previous, self._output = self._output, output
         if output != previous:
             self.outputs.reformat(output)
-
-    def _same_or_another_model(self, stage: _Stage, output: OutputFormat) -> tuple[Pipeline, ModelWorker]:
-        """What `stage` has, or what the shape of these pictures asks for instead."""
-        before, after = (stage.output.width, stage.output.height), (output.width, output.height)
-        if not needs_another(self._config.model, before, after):
-            return stage.pipeline, stage.worker
-        model = self._open_model(self._config, after)
-        pipeline = Pipeline(self._config, model.input_size, self.times)
-        pipeline.spend(self._controller.plan)
-        if not stage.worker.stop(STOP_DEADLINE_S):
-            log.warning("the model before did not end within %g s; leaving it", STOP_DEADLINE_S)
-        return pipeline, self._start_model(model, output)
-
-    def _open_model(self, config: Config, size: tuple[int, int]) -> Model:
-        return self._given_model(size) if self._given_model else open_segmenter(config.model, size)
-
-    def _start_model(self, model: Model, output: OutputFormat) -> ModelWorker:
-        log.info(
-            "model %s on %s, %dx%d, %d threads",
-            model.name, model.runtime_name, *model.input_size, self._config.model.threads,
-        )  # fmt: skip
-        self._model_name = f"{model.name} on {model.runtime_name}"
-        size = output.width, output.height
-        worker = ModelWorker(model, lambda: self._open_model(self._config, size), self.times)
-        worker.start()
-        return worker
 
     def _show(self, frame: Frame, given_up: Callable[[], bool]) -> None:
         """One frame, from the queue to the outputs. `given_up` ends a wait for the model."""
@@ -494,7 +392,7 @@ class Engine:
             slate.draw(card, "camera lost, retrying")
         else:
             if self._output is None:
-                self._open_outputs(_expected_format(self._config))
+                self._open_outputs(expected_format(self._config))
             assert self._output is not None
             card = I420.allocate(self._output.width, self._output.height, self._output.matrix)
             slate.draw(card, "no camera yet, retrying")
@@ -529,21 +427,3 @@ def _carries_between(config: Config) -> bool:
 def _loss_terms(config: Config) -> tuple[int, bool]:
     """When the source counts as lost: after how many ms, and whether it may repeat its pictures."""
     return config.source.stale_ms, getattr(config.source, "repeats", "shown") == "shown"
-
-
-def _touches(keys: Sequence[str], *sections: str) -> bool:
-    """Whether one of the keys is one of the sections, or in one."""
-    return any(
-        key == section or key.startswith((f"{section}.", f"{section}["))
-        for key in keys
-        for section in sections
-    )
-
-
-def _expected_format(config: Config) -> OutputFormat:
-    """What pictures will probably look like, while there has been none."""
-    source = config.source
-    camera = getattr(source, "width", 1280), getattr(source, "height", 720)
-    width, height = (side & ~1 for side in output_size(*camera, config.geometry))
-    fps = Fraction(getattr(source, "fps", DEFAULT_FPS)).limit_denominator(1001)
-    return OutputFormat(width, height, fps, Matrix.BT709 if height > 576 else Matrix.BT601)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -44,7 +44,7 @@ DOING: dict[Effect, str] = {
     "reformat": "live, the picture's format changes",
     "model": "model swapped",
     "source": "source restarted",
-    "output": "output adjusted",
+    "output": "output adjusted or opened anew",
     "server": "server restarted",
 }
 
@@ -82,6 +82,15 @@ def effect_of(key: str) -> Effect:
             return EFFECTS[prefix]
         prefix = prefix[: max(prefix.rfind("."), prefix.rfind("["), 0)]
     raise LookupError(f"{key}: nobody has said what a change of it touches (edge_seg/reload.py)")
+
+
+def touches(keys: Sequence[str], *sections: str) -> bool:
+    """Whether one of the keys is one of the sections, or in one."""
+    return any(
+        key == section or key.startswith((f"{section}.", f"{section}["))
+        for key in keys
+        for section in sections
+    )
 
 
 def changed_keys(old: Config, new: Config) -> list[str]:

@@ -78,7 +78,7 @@ class MetricsServer:
         try:
             self._server = self._listen(self._settings)
         except ConfigError as error:
-            log.warning("no metrics: %s", error)
+            log.warning("no metrics: %s", str(error).removeprefix("web.port: "))
         return self
 
     def apply(self, settings: WebSettings) -> None:

@@ -14,6 +14,7 @@ class DirectOutputs:
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._is_open = False
+        self.applied: list[Sequence[OutputSettings]] = []
 
     def reformat(self, output: OutputFormat) -> None:
         if self._is_open:
@@ -26,6 +27,7 @@ class DirectOutputs:
         self._sink.push(picture, captured_ns)
 
     def apply(self, outputs: Sequence[OutputSettings]) -> Applied:
+        self.applied.append(outputs)
         return Applied((), (), (), ())
 
     def tick(self) -> None:
