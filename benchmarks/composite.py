@@ -25,6 +25,7 @@ from edge_seg.composite import composite, composite_reference
 from edge_seg.evaluation import sequences
 from edge_seg.evaluation.methods import Ours, Settings
 from edge_seg.matte import MatteSettings, Quality, refine, render
+from edge_seg.memory import keep_freed
 from edge_seg.model_card import ModelSettings
 from edge_seg.pyramid import Yuv444, shrink
 from edge_seg.segmenter import Segmenter, open_segmenter
@@ -240,6 +241,7 @@ def main() -> int:
     parser.add_argument("--step", type=int, default=6, help="measure every so many frames (default 6)")
     options = parser.parse_args()
     cv2.setNumThreads(1)
+    keep_freed()  # as the daemon does
     if options.what == "time":
         pictures = read_clip(options.path, FRAMES)
         for size in SIZES:

@@ -56,7 +56,7 @@ typedef struct {
 #define ROW(plane, row) ((plane)->data + (Py_ssize_t)(row) * (plane)->stride)
 
 /* memcpy of a whole block wherever it is one: its length is known then, and no call is made. */
-static inline void copy_wide(void *to, const void *from, int count, size_t size)
+INLINED void copy_wide(void *to, const void *from, int count, size_t size)
 {
     if (count == SPAN)
         memcpy(to, from, SPAN * size);
@@ -64,14 +64,14 @@ static inline void copy_wide(void *to, const void *from, int count, size_t size)
         memcpy(to, from, (size_t)count * size);
 }
 
-static inline float clamp(float value, float limit)
+INLINED float clamp(float value, float limit)
 {
     value = value < limit ? value : limit;
     return value > -limit ? value : -limit;
 }
 
 /* To fixed point, rounded to the nearest. NaN becomes 0. */
-static inline int16_t fixed(float value, float one)
+INLINED int16_t fixed(float value, float one)
 {
     float scaled = value * one;
     scaled = scaled == scaled ? scaled : 0;
@@ -81,9 +81,9 @@ static inline int16_t fixed(float value, float one)
 }
 
 /* The same for what is known to be from 0 to 1. */
-static inline int16_t fixed_alpha(float value) { return (int16_t)(int)(value * ALPHA_ONE + 0.5f); }
+INLINED int16_t fixed_alpha(float value) { return (int16_t)(int)(value * ALPHA_ONE + 0.5f); }
 
-static inline float drawn_out(float p, float level, float scale)
+INLINED float drawn_out(float p, float level, float scale)
 {
     float value = (p - level) * scale;
     value = value > 0 ? value : 0; /* NaN becomes 0 */
@@ -91,7 +91,7 @@ static inline float drawn_out(float p, float level, float scale)
 }
 
 /* Draws the mask's ends out to 0 and 1, so that what the model is sure of is sure. */
-static void stretch(const Task *t, const Work *w, const Plane *mask)
+WIDE static void stretch(const Task *t, const Work *w, const Plane *mask)
 {
     const float level = t->level, scale = 1 / (1 - 2 * t->level);
     for (int row = 0; row < 2 * t->half_rows; row++) {
@@ -106,11 +106,11 @@ static void stretch(const Task *t, const Work *w, const Plane *mask)
 
 enum { SOME = 1, NOT_ALL = 2, FITTED = 4 }; /* of the person; together, nothing is sure */
 
-static inline float least(float a, float b) { return a < b ? a : b; }
-static inline float most(float a, float b) { return a > b ? a : b; }
+INLINED float least(float a, float b) { return a < b ? a : b; }
+INLINED float most(float a, float b) { return a > b ? a : b; }
 
 /* One row of the half grid: how unsure the mask is, and of what kind. */
-static void survey(const Task *t, const Work *w, int row)
+WIDE static void survey(const Task *t, const Work *w, int row)
 {
     const float *restrict above = w->mask + (Py_ssize_t)row * 2 * w->wide, *restrict below = above + w->wide;
     float *restrict uncertainty = w->uncertainty + (Py_ssize_t)row * w->stride + MAX_RADIUS;
@@ -135,7 +135,7 @@ static void survey(const Task *t, const Work *w, int row)
 }
 
 /* How far the fit replaces the mask: from the mean uncertainty in the window. */
-static inline void share_row(const Task *t, const Work *w, int row, const int radius)
+INLINED void share_row(const Task *t, const Work *w, int row, const int radius)
 {
     int top = row - radius < 0 ? 0 : row - radius;
     int bottom = row + radius >= t->half_rows ? t->half_rows - 1 : row + radius;
@@ -177,7 +177,7 @@ static inline uint64_t eight(const uint8_t *at)
 
 /* What is blended, or fitted, or beside such a node, is wanted; and so are the fits that are averaged there, and
  * what those are learnt from. */
-static void mark(const Task *t, const Work *w)
+WIDE static void mark(const Task *t, const Work *w)
 {
     const int reach = t->smoothing + 1 < BLOCK ? t->smoothing + 1 : BLOCK;
     const size_t flags = (size_t)t->half_rows * (size_t)w->blocks;
@@ -216,7 +216,7 @@ static void mark(const Task *t, const Work *w)
 }
 
 /* The moments of one row. Colours are centred, so that variances do not drown in rounding. */
-static void learn_row(const Task *t, const Work *w, const Plane *colours, int row)
+WIDE static void learn_row(const Task *t, const Work *w, const Plane *colours, int row)
 {
     const float floor = t->weight_floor, chroma = t->chroma_scale / 255.0f;
     const float *mask = w->mask + (Py_ssize_t)row * 2 * w->wide;
@@ -259,7 +259,7 @@ static void learn_row(const Task *t, const Work *w, const Plane *colours, int ro
 }
 
 /* Solves (covariance + epsilon) gain = covariance with the mask, by Cramer's rule, for a block of nodes. */
-static void solve(const Task *t, const Moments sum, float *fits, int stride)
+INLINED void solve(const Task *t, const Moments sum, float *fits, int stride)
 {
     float fit[FITS][BLOCK];
     const float epsilon = t->epsilon, steepest = t->steepest;
@@ -289,7 +289,7 @@ static void solve(const Task *t, const Moments sum, float *fits, int stride)
 
 /* What the person's colour is where the picture shows half person, half room: blur fusion's F + (F - B) / 2, with
  * F and B the mean colours of person and room in the window (edge_seg/matte.py cites it). For four nodes alike. */
-static void foreground(const Task *t, const Moments sum, const Result *r, int row, int block)
+INLINED void foreground(const Task *t, const Moments sum, const Result *r, int row, int block)
 {
     int start = block * SPAN, count = t->cols - start < SPAN ? t->cols - start : SPAN;
     float person_part[BLOCK], room_part[BLOCK];
@@ -319,7 +319,7 @@ static void foreground(const Task *t, const Moments sum, const Result *r, int ro
 }
 
 /* The fits of one row, from the sums over the window. */
-static inline void fit_row(const Task *t, const Work *w, int row, const Result *r, const int radius)
+INLINED void fit_row(const Task *t, const Work *w, int row, const Result *r, const int radius)
 {
     const int kept = 2 * radius + 1;
     const uint8_t *needed = w->needed + (Py_ssize_t)row * w->blocks;
@@ -363,7 +363,7 @@ static inline void fit_row(const Task *t, const Work *w, int row, const Result *
 
 /* Averages the fits of neighbours, sharpens the result about one half, and weighs it with the share:
  * alpha = gain . colour + intercept + (1 - share) * mask. */
-static inline void smooth_row(const Task *t, const Work *w, int row, const int reach)
+INLINED void smooth_row(const Task *t, const Work *w, int row, const int reach)
 {
     const int kept = 2 * reach + 1;
     int top = row - reach < 0 ? 0 : row - reach, bottom = row + reach >= t->half_rows ? t->half_rows - 1 : row + reach;
@@ -406,7 +406,7 @@ static inline void smooth_row(const Task *t, const Work *w, int row, const int r
 
 /* From the half grid to one row of the full one, odd rows and columns between two nodes; and what alpha is at the
  * nodes then, into the mask. */
-static void expand_row(const Task *t, const Work *w, const Plane *colours, const Result *r, int row)
+WIDE static void expand_row(const Task *t, const Work *w, const Plane *colours, const Result *r, int row)
 {
     const int upper = row / 2, lower = row % 2 && upper + 1 < t->half_rows ? upper + 1 : upper;
     const float *from[2] = {w->fields + upper % 2 * FIELDS * w->stride + MAX_RADIUS,
@@ -454,6 +454,31 @@ static void expand_row(const Task *t, const Work *w, const Plane *colours, const
     }
 }
 
+/* The default radii have loops of their own, unrolled. */
+WIDE static void share(const Task *t, const Work *w, int row)
+{
+    if (t->radius == 2)
+        share_row(t, w, row, 2);
+    else
+        share_row(t, w, row, t->radius);
+}
+
+WIDE static void fit(const Task *t, const Work *w, int row, const Result *r)
+{
+    if (t->radius == 2)
+        fit_row(t, w, row, r, 2);
+    else
+        fit_row(t, w, row, r, t->radius);
+}
+
+WIDE static void smooth(const Task *t, const Work *w, int row)
+{
+    if (t->smoothing == 1)
+        smooth_row(t, w, row, 1);
+    else
+        smooth_row(t, w, row, t->smoothing);
+}
+
 static void one_pass(const Task *t, const Work *w, const Plane *colours, const Result *r)
 {
     for (int k = 0; k < 3; k++)
@@ -466,12 +491,8 @@ static void one_pass(const Task *t, const Work *w, const Plane *colours, const R
     }
     for (int row = 0; row < t->half_rows; row++)
         survey(t, w, row);
-    for (int row = 0; row < t->half_rows; row++) {
-        if (t->radius == 2) /* the default: its loops are unrolled */
-            share_row(t, w, row, 2);
-        else
-            share_row(t, w, row, t->radius);
-    }
+    for (int row = 0; row < t->half_rows; row++)
+        share(t, w, row);
     mark(t, w);
     for (int row = 0; row < t->radius && row < t->half_rows; row++)
         learn_row(t, w, colours, row);
@@ -481,18 +502,10 @@ static void one_pass(const Task *t, const Work *w, const Plane *colours, const R
         int averaged = row - t->smoothing, filled = averaged - 1;
         if (row + t->radius < t->half_rows)
             learn_row(t, w, colours, row + t->radius);
-        if (row < t->half_rows) {
-            if (t->radius == 2)
-                fit_row(t, w, row, r, 2);
-            else
-                fit_row(t, w, row, r, t->radius);
-        }
-        if (averaged >= 0 && averaged < t->half_rows) {
-            if (t->smoothing == 1)
-                smooth_row(t, w, averaged, 1);
-            else
-                smooth_row(t, w, averaged, t->smoothing);
-        }
+        if (row < t->half_rows)
+            fit(t, w, row, r);
+        if (averaged >= 0 && averaged < t->half_rows)
+            smooth(t, w, averaged);
         for (int fine = 2 * filled; filled >= 0 && fine <= 2 * filled + 1; fine++)
             if (fine < t->rows)
                 expand_row(t, w, colours, r, fine);
@@ -501,7 +514,7 @@ static void one_pass(const Task *t, const Work *w, const Plane *colours, const R
 
 /* Nodes around which the fit says next to nothing, or next to everything, everywhere: they say just that, and need
  * not be blended. */
-static void settle(const Task *t, const Work *w, const Result *r)
+WIDE static void settle(const Task *t, const Work *w, const Result *r)
 {
     const float none = t->negligible, all = 1 - t->negligible;
     for (int row = 0; row < t->rows; row++) {

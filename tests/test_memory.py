@@ -33,3 +33,34 @@ def heaps(how: str) -> int:
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="this C library has one heap for all")
 def test_threads_share_few_heaps() -> None:
     assert heaps("limited") < heaps("free")
+
+
+# A block of a megabyte, over and over: how many pages the kernel had to clear for it.
+FAULTS = """
+import ctypes, resource, sys
+from edge_seg import memory
+if sys.argv[1] == "kept":
+    assert memory.keep_freed()
+libc = ctypes.CDLL(None)
+if sys.argv[1] == "free":
+    libc.mallopt(memory.M_TRIM_THRESHOLD, 1 << 17)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+def use():
+    block = libc.malloc(1 << 20)
+    libc.memset(block, 1, 1 << 20)
+    libc.free(block)
+use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20): use()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="this C library keeps what it keeps")
+def test_freed_memory_is_used_again() -> None:
+    def faults(how: str) -> int:
+        run = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True)
+        return int(run.stdout)
+
+    assert faults("kept") < 100 < faults("free")

@@ -14,6 +14,7 @@ from edge_seg.backgrounds import BackgroundSettings
 from edge_seg.commands import Subparsers
 from edge_seg.config import Config
 from edge_seg.errors import EXIT_OK
+from edge_seg.memory import keep_freed, limit_arenas
 from edge_seg.sources import SyntheticSettings
 
 PACKAGE = Path(edge_seg.__file__).resolve().parent
@@ -88,6 +89,8 @@ def handle(arguments: argparse.Namespace) -> int:
         config = config_file.load(arguments.config)
     else:
         config = Config(source=SyntheticSettings(), background=BackgroundSettings(type="colour"))
+    limit_arenas()  # as `run` does
+    keep_freed()
     config = config.model_copy(update={"model": replace(config.model, threads=arguments.threads)})
     result = bench.run(config, arguments.clip, arguments.size, arguments.frames).as_json()
     if arguments.realtime:

@@ -13,7 +13,7 @@ from edge_seg.commands import Subparsers
 from edge_seg.config_watch import ConfigWatch
 from edge_seg.engine import Engine
 from edge_seg.errors import EXIT_OK
-from edge_seg.memory import limit_arenas
+from edge_seg.memory import keep_freed, limit_arenas
 from edge_seg.telemetry import MetricsServer
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ def register(commands: Subparsers) -> None:
 
 def handle(arguments: argparse.Namespace) -> int:
     limit_arenas()
+    keep_freed()
     config = config_file.load(arguments.config)
     logs.start(config.log)
     stop = threading.Event()
