@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 
 from edge_seg.config import Config
+from edge_seg.encoders import RANKED, Encoding
 from edge_seg.errors import ConfigError, ModelError
 from edge_seg.model_card import read_model, resolve_model
 from edge_seg.page.settings import WebSettings, is_loopback, read_token
@@ -25,6 +26,7 @@ def problems(config: Config) -> Iterator[Problem]:
     yield from _source(config)
     yield from _background(config)
     yield from _model(config)
+    yield from _outputs(config)
     yield from _web(config.web)
 
 
@@ -53,6 +55,18 @@ def _source(config: Config) -> Iterator[Problem]:
         has_password = source.password_file is not None or source.password_env is not None
         if has_password and not source.user:
             yield ("source", "user"), "is missing: there is a password without a user"
+
+
+def _outputs(config: Config) -> Iterator[Problem]:
+    for number, output in enumerate(config.outputs):
+        key = ("outputs", number)
+        if isinstance(output, Encoding) and output.encoder != "auto":
+            made = next(one.codec for one in RANKED if one.element == output.encoder)
+            if made != output.codec:
+                yield (
+                    (*key, "encoder"),
+                    f"{output.encoder} encodes {made}, not {output.codec} as `codec` says",
+                )
 
 
 def _background(config: Config) -> Iterator[Problem]:

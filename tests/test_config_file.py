@@ -176,6 +176,13 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         config_file.load(binary)
 
 
+def test_an_encoder_of_another_codec_is_refused(tmp_path: Path) -> None:
+    (line,) = problems(
+        tmp_path, MINIMAL + "outputs:\n  - type: rtsp\n    codec: h265\n    encoder: x264enc\n"
+    )
+    assert line == "5: outputs[0].encoder: x264enc encodes h264, not h265 as `codec` says"
+
+
 @pytest.mark.parametrize("file", sorted(Path("config").glob("*.yaml")), ids=lambda file: file.name)
 def test_the_configurations_that_come_with_the_project_are_valid(file: Path) -> None:
     config_file.load(file)

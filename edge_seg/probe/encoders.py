@@ -1,4 +1,4 @@
-"""H.264 encoders, each with a real trial of one frame; and GStreamer itself."""
+"""H.264 and H.265 encoders, each with a real trial of one frame; and GStreamer itself."""
 
 from __future__ import annotations
 
@@ -39,13 +39,18 @@ def find(root: Path) -> Report:
             }
         )
     found = []
-    for encoder in encoders.RANKED:
+    for encoder in sorted(encoders.RANKED, key=lambda one: one.codec):
         problem = encoders.works(encoder)
-        entry: Report = {"element": encoder.element, "hardware": encoder.hardware, "works": problem is None}
+        entry: Report = {
+            "element": encoder.element,
+            "codec": encoder.codec,
+            "hardware": encoder.hardware,
+            "works": problem is None,
+        }
         if problem is not None:
             entry["problem"] = problem
         found.append(entry)
-    if not any(entry["works"] for entry in found):
+    if not any(entry["works"] and entry["codec"] == "h264" for entry in found):
         missing.append(
             {
                 "what": "an H.264 encoder",

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le
 
 from edge_seg import encoders, gstreamer
+from edge_seg.encoders import Encoding
 from edge_seg.errors import SinkError
 from edge_seg.sinks.base import OutputFormat, Sink
 from edge_seg.types import I420
@@ -20,12 +21,9 @@ log = logging.getLogger(__name__)
 
 CLOSE_DEADLINE_S = 1.0
 
-BITS_PER_PIXEL = 0.08
-"""For the default bit rate: 2.2 Mbit/s at 1280x720 and 30 frames a second."""
-
 
 @dataclass(frozen=True)
-class RtspSettings:
+class RtspSettings(Encoding):
     """An RTSP server that viewers connect to."""
 
     type: Literal["rtsp"] = "rtsp"
@@ -34,13 +32,6 @@ class RtspSettings:
     port: Annotated[int, Ge(0), Le(65535)] = 8554
     """0 takes any free port and logs which."""
     path: str = "/live"
-    encoder: Literal["auto", "nvv4l2h264enc", "v4l2h264enc", "x264enc", "openh264enc"] = "auto"
-    bitrate_kbps: Annotated[int, Ge(0), Le(100_000)] = 0
-    """0 derives it from the picture's size and rate."""
-    gop_s: Annotated[float, Ge(0.1), Le(60)] = 2.0
-    """The longest time between two key frames. Viewers who join get one at once."""
-    threads: Annotated[int, Ge(1), Le(16)] = 2
-    """Threads of a software encoder."""
 
 
 class RtspSink(Sink):
@@ -80,7 +71,9 @@ class RtspSink(Sink):
         gst, server_module, glib, _ = gstreamer.load("GstRtspServer", "GLib", "GstApp")
         settings = self._settings
         self._gst, self._output = gst, output
-        self._encoder = encoders.choose(wanted=settings.encoder)
+        self._encoder = encoders.choose(
+            wanted=settings.encoder, codec=settings.codec, size=(output.width, output.height)
+        )
 
         server = server_module.RTSPServer()
         server.set_address(settings.address)
@@ -149,19 +142,13 @@ class RtspSink(Sink):
         return server_module.RTSPFilterResult.REMOVE
 
     def _launch(self, output: OutputFormat) -> str:
-        settings = self._settings
-        encoder = self._encoder.launch(
-            encoders.EncoderSettings(
-                bitrate_kbps=settings.bitrate_kbps or default_bitrate_kbps(output),
-                gop_frames=max(1, round(settings.gop_s * output.fps)),
-                threads=settings.threads,
-            )
-        )
+        encoder = self._encoder
+        text = encoder.launch(self._settings.for_format(output))
         # config-interval belongs on the parser: on the payloader it breaks multi-slice pictures for FFmpeg.
         return (
             "( appsrc name=source is-live=true format=time block=false max-buffers=2 max-bytes=0 max-time=0 "
-            f"leaky-type=downstream caps={_caps(output)} ! {encoder} ! h264parse config-interval=-1 ! "
-            "rtph264pay name=pay0 pt=96 aggregate-mode=zero-latency )"
+            f"leaky-type=downstream caps={_caps(output)} ! {text} ! {encoder.parser} config-interval=-1 ! "
+            f"{encoder.payloader} name=pay0 pt=96 aggregate-mode=zero-latency )"
         )
 
     def _on_media(self, _factory: Any, media: Any) -> None:
@@ -200,10 +187,6 @@ def _serve(loop: Any) -> None:
         loop.run()
     finally:
         context.pop_thread_default()
-
-
-def default_bitrate_kbps(output: OutputFormat) -> int:
-    return max(300, round(output.width * output.height * float(output.fps) * BITS_PER_PIXEL / 1000))
 
 
 def _caps(output: OutputFormat) -> str:

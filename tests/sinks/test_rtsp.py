@@ -11,7 +11,7 @@ import pytest
 
 from edge_seg.errors import SinkError
 from edge_seg.sinks.base import OutputFormat
-from edge_seg.sinks.rtsp import RtspSettings, RtspSink, default_bitrate_kbps
+from edge_seg.sinks.rtsp import RtspSettings, RtspSink
 from edge_seg.types import I420, Matrix
 from tests.e2e.daemon import watch
 
@@ -121,8 +121,3 @@ def test_close_frees_the_port_and_may_be_repeated() -> None:
     again = RtspSink(RtspSettings(port=port))
     again.open(OUTPUT)
     again.close()
-
-
-def test_the_default_bit_rate_follows_size_and_rate() -> None:
-    assert default_bitrate_kbps(OutputFormat(1280, 720, Fraction(30), Matrix.BT709)) == 2212
-    assert default_bitrate_kbps(OutputFormat(64, 64, Fraction(1), Matrix.BT709)) == 300
