@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-vm test-tflite models eval bench lint format clean
+.PHONY: help setup setup-dev demo test test-vm test-arm64 test-tflite models eval bench lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ eval: setup  ## mask quality on drawn sequences with exact masks (EVAL_DIR=... f
 
 bench: setup  ## what every stage costs on this machine
 	.venv/bin/edge-seg bench
+
+test-arm64: setup-dev  ## models, kernels and pure stages on emulated Pi 4 and Pi 5 processors (needs qemu-user-static, gcc-aarch64-linux-gnu)
+	@tests/arm64/run.sh
 
 test-tflite: setup-dev  ## the model tests with tflite-runtime instead of ai-edge-litert, in a venv of their own
 	@scripts/test-tflite.sh

@@ -14,6 +14,7 @@ macros = [("Py_LIMITED_API", "0x030B0000")] if limited else []
 
 
 def extension(name: str) -> Extension:
+    # -ffp-contract=off: where multiply-add is one instruction (arm64) the results would differ in the last bit.
     # -fno-wrapv: Python compiles with -fwrapv, under which GCC does not recognise a sum of absolute differences.
     return Extension(
         f"edge_seg._{name}",
@@ -21,7 +22,15 @@ def extension(name: str) -> Extension:
         depends=["edge_seg/_buffers.h"],
         define_macros=macros,
         py_limited_api=limited,
-        extra_compile_args=["-O3", "-fno-wrapv", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra"],
+        extra_compile_args=[
+            "-O3",
+            "-ffp-contract=off",
+            "-fno-wrapv",
+            "-fno-math-errno",
+            "-fno-trapping-math",
+            "-Wall",
+            "-Wextra",
+        ],
         optional=True,
     )
 
