@@ -86,6 +86,8 @@ class Status:
     """Frames a second that leave, over the newest few."""
     shown_ns: int | None
     """When the newest composited frame left, monotonic; None before the first. Cards are none."""
+    left_ns: int | None
+    """When the newest picture, frame or card, was handed to the outputs."""
     source: str | None
     """What delivers now; None while nothing does."""
     source_cause: str | None
@@ -154,6 +156,7 @@ class Engine:
         self._since_submitted = 0
         self._next_miss_log_ns = 0
         self._shown_ns = 0
+        self._left_ns: int | None = None
         self._shown_captured_ns = 0
         self._plan_changes = 0
         self._rate = FrameRate()
@@ -166,8 +169,7 @@ class Engine:
             while not stop.is_set():
                 self._between.work_off()
                 frame = self._queue.take(TAKE_TIMEOUT_S)
-                if self._supervisor.fatal is not None:
-                    raise self._supervisor.fatal
+                self._raise_defects()
                 self.outputs.tick()
                 if frame is None:
                     self._show_slate()
@@ -179,6 +181,16 @@ class Engine:
         finally:
             self._close()
 
+    def _raise_defects(self) -> None:
+        """What no retry will mend: the daemon ends, and whoever started it starts it again."""
+        is_watched = self._supervisor.is_alive  # first: it ends with a `fatal`, too
+        if self._supervisor.fatal is not None:
+            raise self._supervisor.fatal
+        if not is_watched:
+            raise EdgeSegError("the source's supervisor has died of a defect (see the traceback above)")
+        if self._stage is not None and not self._stage.worker.is_alive:
+            raise EdgeSegError("the model's thread has died of a defect (see the traceback above)")
+
     def status(self) -> Status:
         """How it goes. From any thread."""
         mask, captured_ns = self.shown_mask, self._shown_captured_ns
@@ -189,6 +201,7 @@ class Engine:
             frames_out=self.frames_out,
             frame_rate=self._rate.per_second(time.monotonic_ns()),
             shown_ns=self._shown_ns if self.frames_out else None,
+            left_ns=self._left_ns,
             source=None if source is None else source.name,
             source_cause=self._supervisor.cause,
             source_outages=self._supervisor.outages,
@@ -360,7 +373,7 @@ class Engine:
         """Notes how it went, and plans the next frames by it."""
         assert self._stage is not None
         self.frames_out += 1
-        self._shown_ns = now_ns
+        self._shown_ns = self._left_ns = now_ns
         self._shown_captured_ns = frame.captured_ns
         self._rate.tick(now_ns)
         self.times.record("latency", now_ns - frame.captured_ns)
@@ -397,6 +410,7 @@ class Engine:
             card = I420.allocate(self._output.width, self._output.height, self._output.matrix)
             slate.draw(card, "no camera yet, retrying")
         self.outputs.push(card, now_ns)
+        self._left_ns = now_ns
         if self.tap.is_asked:
             self.tap.offer(card, None, None)
 

@@ -55,6 +55,11 @@ class ModelWorker:
         """Whether the newest inference failed."""
         self.runs = 0
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether masks can still come."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         self._thread.start()
 

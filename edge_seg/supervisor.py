@@ -80,6 +80,11 @@ class Supervisor:
         """Frames that sources have captured so far."""
         return self._next_seq
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether anybody looks after the source."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         self._thread.start()
 

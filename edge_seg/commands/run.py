@@ -14,6 +14,7 @@ from edge_seg.config_watch import ConfigWatch
 from edge_seg.engine import Engine
 from edge_seg.errors import EXIT_OK
 from edge_seg.memory import keep_freed, limit_arenas
+from edge_seg.notify import Notifier
 from edge_seg.telemetry import MetricsServer
 
 log = logging.getLogger(__name__)
@@ -51,9 +52,10 @@ def handle(arguments: argparse.Namespace) -> int:
         timer.start()
     engine = Engine(config)
     engine.followers["log"] = lambda new: logs.start(new.log)
-    watch = ConfigWatch(arguments.config, lambda: engine.config, engine.reload)
+    notifier = Notifier(engine, stop)
+    watch = ConfigWatch(arguments.config, lambda: engine.config, engine.reload, notifier)
     signal.signal(signal.SIGHUP, lambda *_: watch.ask())
-    with MetricsServer(config.web, engine) as metrics, watch:
+    with MetricsServer(config.web, engine) as metrics, watch, notifier:
         engine.followers["web"] = lambda new: metrics.apply(new.web)
         engine.run(stop)
     status = engine.status()
