@@ -35,4 +35,12 @@ def extension(name: str) -> Extension:
     )
 
 
-setup(ext_modules=[extension("flow"), extension("fusion"), extension("matte"), extension("blend")])
+setup(
+    ext_modules=[
+        extension("pyramid"),
+        extension("flow"),
+        extension("fusion"),
+        extension("matte"),
+        extension("blend"),
+    ]
+)

@@ -37,4 +37,4 @@ def test_a_wheel_carries_models_clip_and_compiled_kernels(tmp_path: Path) -> Non
     ):
         assert needed in names, names
     compiled = {name.split(".")[0] for name in names if name.endswith(".so")}
-    assert {"edge_seg/_flow", "edge_seg/_fusion", "edge_seg/_matte", "edge_seg/_blend"} <= compiled
+    assert {f"edge_seg/_{name}" for name in ("pyramid", "flow", "fusion", "matte", "blend")} <= compiled

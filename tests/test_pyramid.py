@@ -3,10 +3,11 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_seg.pyramid import shrink, shrink_plane
+from edge_seg import pyramid
+from edge_seg.pyramid import shrink, shrink_plane, shrink_plane_reference
 from edge_seg.types import I420, U8, Matrix
 
 SIZES = st.tuples(st.integers(1, 90), st.integers(1, 90))
@@ -79,3 +80,39 @@ def test_the_planes_of_an_odd_picture_line_up() -> None:
 def test_an_impossible_size_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="at least 1x1"):
         shrink(I420.filled(16, 16, (16, 128, 128)), size)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    middle=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    halvings=st.integers(0, 3),
+    target=SIZES,
+    seed=st.integers(0, 2**31),
+)
+def test_native_equals_reference(
+    middle: tuple[int, int], halvings: int, target: tuple[int, int], seed: int
+) -> None:
+    """Within one code value; equal with the OpenCV of today on x86-64."""
+    pytest.importorskip("edge_seg._pyramid", reason="the extension was not built")
+    rows, cols = middle[0] << halvings, middle[1] << halvings
+    memory = np.random.default_rng(seed).integers(0, 256, (rows, cols + 5), dtype=np.uint8)
+    plane = memory[:, 3 : cols + 3]
+    difference = shrink_plane(plane, target).astype(int) - shrink_plane_reference(plane, target)
+    assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (1920, 1080), (640, 480), (256, 144)])
+def test_usual_sizes_are_made_natively(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("edge_seg._pyramid", reason="the extension was not built")
+    monkeypatch.setattr(pyramid, "shrink_plane_reference", None)
+    assert shrink(I420.filled(*size, (50, 60, 70)), (256, 144)).y[5, 5] == 50
+
+
+def test_the_kernel_refuses_what_it_cannot_do() -> None:
+    native = pytest.importorskip("edge_seg._pyramid", reason="the extension was not built").shrink
+    plane, small = np.zeros((12, 12), np.uint8), np.zeros((2, 2), np.uint8)
+    for halvings in (-1, 0, 3, 7):
+        with pytest.raises(ValueError, match=r"halve|halving"):
+            native(plane, small, halvings)
+    with pytest.raises(TypeError, match="plane"):
+        native(plane.astype(np.float32), small, 1)

@@ -1,0 +1,3 @@
+from edge_seg.types import U8
+
+def shrink(plane: U8, out: U8, halvings: int, /) -> None: ...
