@@ -1,118 +1,195 @@
-"""How it goes, as Prometheus metrics over HTTP."""
+"""How it goes, as Prometheus metrics. docs/monitoring.md lists them.
+
+Nothing is counted here: the engine is read when it is asked, and the frame loop pays nothing for that.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from types import TracebackType
-from wsgiref.simple_server import WSGIServer
+import platform
+import time
+from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
-from edge_seg.engine import Engine
-from edge_seg.errors import ConfigError
-from edge_seg.page.settings import WebSettings
+from edge_seg import __version__, board
+from edge_seg.engine import Engine, Status
+from edge_seg.health import unhealthy
+from edge_seg.timings import BOUNDS_NS, Histogram
 
-log = logging.getLogger(__name__)
+NO_STAGES = ("latency", "mask age")
+"""Kept beside the stages, and metrics of their own."""
 
-QUANTILES = (50, 90, 99)
+
+def registry(engine: Engine, read_board: Callable[[], board.Board] = board.read) -> CollectorRegistry:
+    """Everything that /metrics shows: of the engine, the board and this process."""
+    found = CollectorRegistry()
+    found.register(EngineCollector(engine))
+    found.register(BoardCollector(read_board))
+    ProcessCollector(registry=found)
+    return found
 
 
 class EngineCollector(Collector):
-    """Reads the engine when it is asked: nothing is counted twice, the frame loop pays nothing."""
+    """Reads the engine."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def collect(self) -> Iterator[Metric]:
-        status = self._engine.status()
-        for name, text, value in (
-            ("frames_captured", "Frames that the source captured", status.frames_captured),
-            ("frames_dropped", "Frames replaced by newer ones before their turn", status.frames_dropped),
-            ("frames_out", "Frames handed to the outputs", status.frames_out),
-            ("deadline_misses", "Frames that left later than latency.budget_ms", status.misses),
-            ("model_runs", "Inferences of the mask model", status.model_runs),
-            ("plan_changes", "Changes of the plan by the budget's controller", status.plan_changes),
-        ):
-            yield CounterMetricFamily(f"edge_seg_{name}", text, value)
-        yield GaugeMetricFamily(
-            "edge_seg_mask_age_seconds",
-            "From the newest frame that the model has seen to the frame shown; -1 without a mask",
-            -1 if status.mask_age_ms is None else status.mask_age_ms / 1000,
+        status, config = self._engine.status(), self._engine.config
+        health = unhealthy(status, config.source.stale_ms, time.monotonic_ns())
+        yield InfoMetricFamily(
+            "edge_seg_build",
+            "What runs",
+            {"version": __version__, "python": platform.python_version(), "model": status.model or ""},
         )
         yield GaugeMetricFamily(
-            "edge_seg_mask_age_frames",
-            "The same in frames; -1 without a mask",
-            -1 if status.mask_age_frames is None else status.mask_age_frames,
+            "edge_seg_healthy", "1 while a fresh frame is leaving, as /healthz says", health is None
         )
-        plan = GaugeMetricFamily(
-            "edge_seg_plan", "What a frame gets now", labels=("matte_quality", "flow_block_px", "model_every")
+        yield from _of_frames(status, config.latency.budget_ms)
+        yield from _of_times(self._engine)
+        yield from _of_source_and_model(status)
+        yield from _of_outputs(status)
+
+
+class BoardCollector(Collector):
+    """Reads temperatures and throttling."""
+
+    def __init__(self, read: Callable[[], board.Board]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        found = self._read()
+        temperatures = GaugeMetricFamily(
+            "edge_seg_board_temperature_celsius", "Of each sensor", labels=("sensor",)
         )
-        labels = (status.plan.matte_quality, status.plan.block_px, status.plan.model_every)
-        plan.add_metric([str(label) for label in labels], 1)
-        yield plan
-        stages = GaugeMetricFamily(
-            "edge_seg_stage_seconds",
-            "Quantiles over the newest frames: each stage, latency (capture to hand-over), mask age",
-            labels=("stage", "quantile"),
+        for sensor, celsius in found.temperatures_c.items():
+            temperatures.add_metric([sensor], celsius)
+        yield temperatures
+        throttled = GaugeMetricFamily(
+            "edge_seg_board_throttled", "1 while the clocks are cut for this reason", labels=("reason",)
         )
-        for stage, values in self._engine.times.percentiles_ms(*QUANTILES).items():
-            for percent, milliseconds in zip(QUANTILES, values, strict=True):
-                stages.add_metric([stage.replace(" ", "_"), str(percent / 100)], milliseconds / 1000)
-        yield stages
+        for reason, is_so in found.throttled.items():
+            throttled.add_metric([reason], is_so)
+        yield throttled
+        since_boot = GaugeMetricFamily(
+            "edge_seg_board_throttled_since_boot",
+            "1 when they were cut at any time since",
+            labels=("reason",),
+        )
+        for reason, was_so in found.throttled_since_boot.items():
+            since_boot.add_metric([reason], was_so)
+        yield since_boot
+        events = CounterMetricFamily(
+            "edge_seg_board_throttle_events", "How often the clocks were cut", labels=("reason",)
+        )
+        for reason, count in found.throttle_events.items():
+            events.add_metric([reason], count)
+        yield events
 
 
-class MetricsServer:
-    """Serves /metrics while it is entered. A port that is taken is a warning: the video matters more."""
+def _of_frames(status: Status, budget_ms: float) -> Iterator[Metric]:
+    for name, text, value in (
+        ("frames_captured", "Frames that the source captured", status.frames_captured),
+        ("frames_dropped", "Frames replaced by newer ones before their turn", status.frames_dropped),
+        ("frames_out", "Composited frames handed to the outputs", status.frames_out),
+        ("deadline_misses", "Frames that left later than latency.budget_ms", status.misses),
+        ("model_runs", "Inferences of the mask model", status.model_runs),
+        ("plan_changes", "Changes of the plan by the budget's controller", status.plan_changes),
+    ):
+        yield CounterMetricFamily(f"edge_seg_{name}", text, value)
+    yield GaugeMetricFamily("edge_seg_frame_rate", "Frames a second that leave", status.frame_rate)
+    yield GaugeMetricFamily(
+        "edge_seg_latency_budget_seconds", "latency.budget_ms, in seconds", budget_ms / 1000
+    )
+    yield GaugeMetricFamily(
+        "edge_seg_mask_present",
+        "1 while the newest frame was shown with a mask",
+        status.mask_age_ms is not None,
+    )
+    yield GaugeMetricFamily(
+        "edge_seg_mask_age_frames",
+        "From the newest frame that the model has seen to the frame shown; -1 without a mask",
+        -1 if status.mask_age_frames is None else status.mask_age_frames,
+    )
+    plan = GaugeMetricFamily(
+        "edge_seg_plan", "What a frame gets now", labels=("matte_quality", "flow_block_px", "model_every")
+    )
+    labels = (status.plan.matte_quality, status.plan.block_px, status.plan.model_every)
+    plan.add_metric([str(label) for label in labels], 1)
+    yield plan
 
-    def __init__(self, settings: WebSettings, engine: Engine) -> None:
-        self._settings = settings
-        self._server: WSGIServer | None = None
-        self._registry = CollectorRegistry()
-        self._registry.register(EngineCollector(engine))
 
-    def __enter__(self) -> MetricsServer:
-        self._server = None
-        try:
-            self._server = self._listen(self._settings)
-        except ConfigError as error:
-            log.warning("no metrics: %s", str(error).removeprefix("web.port: "))
-        return self
+def _of_times(engine: Engine) -> Iterator[Metric]:
+    stages = HistogramMetricFamily(
+        "edge_seg_stage_duration_seconds", "What each stage of a frame took", labels=("stage",)
+    )
+    latency = HistogramMetricFamily(
+        "edge_seg_latency_seconds", "From the capture of a frame to its hand-over to the outputs", labels=()
+    )
+    mask_age = HistogramMetricFamily(
+        "edge_seg_mask_age_seconds",
+        "From the newest frame that the model has seen to the frame shown",
+        labels=(),
+    )
+    families = {"latency": latency, "mask age": mask_age}
+    histograms = engine.times.histograms()
+    for name in NO_STAGES:
+        _add(families[name], [], histograms.get(name, Histogram((0,) * (len(BOUNDS_NS) + 1), 0)))
+    for stage, histogram in histograms.items():
+        if stage not in NO_STAGES:
+            _add(stages, [stage.replace(" ", "_")], histogram)
+    yield from (stages, latency, mask_age)
 
-    def apply(self, settings: WebSettings) -> None:
-        """Serves at another address from now on. Raises ConfigError where that cannot be listened on; then the old
-        one stays."""
-        before, self._settings = self._settings, settings
-        self._close()  # first: it may be the same port
-        try:
-            self._server = self._listen(settings)
-        except ConfigError:
-            self._settings = before
-            self._server = self._listen(before)
-            raise
 
-    def _listen(self, settings: WebSettings) -> WSGIServer | None:
-        address, port = settings.address, settings.port
-        if port is None:
-            return None
-        try:
-            server, _ = start_http_server(port, address, self._registry)
-        except OSError as error:
-            raise ConfigError(
-                f"web.port: cannot listen on {address}:{port}: {error.strerror or error}"
-            ) from error
-        log.info("metrics at http://%s:%d/metrics", *server.server_address[:2])
-        return server
+def _add(family: HistogramMetricFamily, labels: list[str], histogram: Histogram) -> None:
+    buckets: list[tuple[str, float]] = []
+    total = 0
+    for bound_ns, count in zip((*BOUNDS_NS, None), histogram.counts, strict=True):
+        total += count
+        buckets.append(("+Inf" if bound_ns is None else f"{bound_ns / 1e9:g}", total))
+    family.add_metric(labels, buckets, histogram.sum_ns / 1e9)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close()
 
-    def _close(self) -> None:
-        server, self._server = self._server, None
-        if server is not None:
-            server.shutdown()
-            server.server_close()
+def _of_source_and_model(status: Status) -> Iterator[Metric]:
+    yield GaugeMetricFamily("edge_seg_source_up", "1 while the source delivers", status.source is not None)
+    yield CounterMetricFamily(
+        "edge_seg_source_outages", "How often a source that had delivered was lost", status.source_outages
+    )
+    yield GaugeMetricFamily(
+        "edge_seg_model_failing", "1 while the newest inference failed", status.model_failing
+    )
+
+
+def _of_outputs(status: Status) -> Iterator[Metric]:
+    info = InfoMetricFamily("edge_seg_output", "Each output", labels=("output",))
+    up = GaugeMetricFamily("edge_seg_output_up", "1 while the output runs", labels=("output",))
+    viewers = GaugeMetricFamily(
+        "edge_seg_output_viewers", "Who watches, where the output knows", labels=("output",)
+    )
+    frames = CounterMetricFamily(
+        "edge_seg_output_frames", "Pictures that the output took", labels=("output",)
+    )
+    dropped = CounterMetricFamily(
+        "edge_seg_output_dropped", "Pictures that the output was too slow for", labels=("output",)
+    )
+    restarts = CounterMetricFamily(
+        "edge_seg_output_restarts", "How often the output was lost after it had run", labels=("output",)
+    )
+    for output in status.outputs:
+        info.add_metric([output.name], {"kind": output.kind, "encoder": output.encoder or ""})
+        up.add_metric([output.name], output.state == "running")
+        frames.add_metric([output.name], output.frames)
+        dropped.add_metric([output.name], output.dropped)
+        restarts.add_metric([output.name], output.restarts)
+        if output.viewers is not None:
+            viewers.add_metric([output.name], output.viewers)
+    yield from (info, up, viewers, frames, dropped, restarts)

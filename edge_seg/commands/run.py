@@ -15,7 +15,7 @@ from edge_seg.engine import Engine
 from edge_seg.errors import EXIT_OK
 from edge_seg.memory import keep_freed, limit_arenas
 from edge_seg.notify import Notifier
-from edge_seg.telemetry import MetricsServer
+from edge_seg.page.server import WebServer
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +55,8 @@ def handle(arguments: argparse.Namespace) -> int:
     notifier = Notifier(engine, stop)
     watch = ConfigWatch(arguments.config, lambda: engine.config, engine.reload, notifier)
     signal.signal(signal.SIGHUP, lambda *_: watch.ask())
-    with MetricsServer(config.web, engine) as metrics, watch, notifier:
-        engine.followers["web"] = lambda new: metrics.apply(new.web)
+    with WebServer(config.web, engine) as web, watch, notifier:
+        engine.followers["web"] = lambda new: web.apply(new.web)
         engine.run(stop)
     status = engine.status()
     log.info(
