@@ -20,6 +20,8 @@ cat <<TEXT
     ffplay -fflags nobuffer -flags low_delay rtsp://127.0.0.1:8554/live
     vlc --network-caching=100 rtsp://127.0.0.1:8554/live
 
+  Look at it: http://127.0.0.1:9108/ (preview, figures, controls)
+
   It runs until Ctrl-C${DEMO_SECONDS:+, or for $DEMO_SECONDS seconds}. The configuration is $config.
 
 TEXT
