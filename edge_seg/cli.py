@@ -8,7 +8,7 @@ import sys
 import cv2
 
 from edge_seg import __version__
-from edge_seg.commands import bench, check, model, probe, run, snapshot
+from edge_seg.commands import bench, check, convert, model, probe, run, snapshot
 from edge_seg.errors import ConfigError, EdgeSegError
 from edge_seg.evaluation import command as evaluate
 
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edge-seg {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (run, check, snapshot, probe, bench, evaluate, model):
+    for command in (run, check, convert, snapshot, probe, bench, evaluate, model):
         command.register(commands)
     return parser
 

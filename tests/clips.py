@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 U8 = NDArray[np.uint8]
+F32 = NDArray[np.float32]
 
 COLOURS = ((81, 90, 240), (145, 54, 34), (41, 240, 110), (180, 128, 128))
 """YUV of the four quarters of `quarters`: strong colours, far from each other."""
@@ -99,10 +100,18 @@ def write_sound(path: Path, seconds: float = 0.5) -> Path:
 
 
 def _write_silence(container: av.container.OutputContainer, stream: av.AudioStream, seconds: float) -> None:
-    for index in range(int(seconds * 48000 / 1024)):
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
-        frame.sample_rate, frame.pts = 48000, index * 1024
-        container.mux(stream.encode(frame))
+    write_tone(container, stream, np.zeros((1, int(seconds * 48000 / 1024) * 1024), np.float32))
+
+
+def write_tone(container: av.container.OutputContainer, stream: av.AudioStream, samples: F32) -> None:
+    """Encodes `samples` (shape: (1, n), at 48 kHz) as the whole of this mono stream."""
+    resampler = av.AudioResampler(
+        stream.codec_context.format, "mono", 48000, frame_size=stream.codec_context.frame_size or 1024
+    )
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), "flt", "mono")
+    frame.sample_rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
+    for part in [*resampler.resample(frame), *resampler.resample(None)]:
+        container.mux(stream.encode(part))
     container.mux(stream.encode())
 
 

@@ -37,12 +37,17 @@ class Background(ABC):
     shows_room = False
     """Whether what `render` returns is the room itself, never to be shown without a mask."""
 
+    may_wait = False
+    """Set where there is no hurry: `render` then waits for the picture that is due, so that the same recording always
+    gives the same pictures."""
+
     @abstractmethod
     def render(self, frame: Frame, mask: Mask | None, now_ns: int) -> I420:
         """The picture behind the person, of the frame's size and matrix, valid until the next call.
 
-        Never blocks. `mask` is the one that the frame is composited with, if there is any. What is returned
-        without one is safe to be shown alone, except by the `none` background, which shows the room.
+        Never blocks unless it `may_wait`. `mask` is the one that the frame is composited with, if there is any.
+        What is returned without one is safe to be shown alone, except by the `none` background, which shows the
+        room.
         """
 
     def front(self, frame: Frame) -> I420:

@@ -22,6 +22,7 @@ _POLL_NS = 100_000_000
 _QUEUED = 2
 """Pictures decoded ahead of their time."""
 _DEFAULT_INTERVAL_NS = 40_000_000
+_WAIT_S = 10.0
 
 _COLORIMETRY = {Matrix.BT601: "bt601", Matrix.BT709: "bt709"}
 
@@ -45,7 +46,7 @@ def _gst() -> Any:
 def _description(width: int, height: int, fit: Fit, matrix: Matrix) -> str:
     crop = f"aspectratiocrop aspect-ratio={width}/{height} ! " if fit == "cover" else ""
     return (
-        "uridecodebin name=decoder expose-all-streams=false caps=video/x-raw ! "
+        "uridecodebin name=decoder expose-all-streams=false caps=video/x-raw(ANY) ! "
         "videoflip video-direction=auto ! videoconvert n-threads=1 ! "
         f"{crop}videoscale n-threads=1 add-borders={'true' if fit == 'contain' else 'false'} ! "
         f"videoconvert n-threads=1 ! video/x-raw,format=I420,width={width},height={height},"
@@ -69,6 +70,7 @@ class VideoBackground(Background):
         self._shown = solid(settings.colour, width, height, matrix)
         self._began_ns: int | None = None
         self._closed = False
+        self._ended = False
         self._pipeline = self._gst.parse_launch(_description(width, height, settings.fit, matrix))
         self._pipeline.get_by_name("decoder").set_property("uri", settings.path.absolute().as_uri())
         self._sink = self._pipeline.get_by_name("sink")
@@ -82,13 +84,22 @@ class VideoBackground(Background):
 
     def render(self, frame: Frame, mask: Mask | None, now_ns: int) -> I420:
         with self._lock:
-            if self._began_ns is None and self._queue:
-                self._began_ns = now_ns
-            while self._queue and self._began_ns is not None and self._queue[0][0] <= now_ns - self._began_ns:
-                self._free.append(self._shown)
-                self._shown = self._queue.popleft()[1]
-                self._lock.notify()
+            self._take_due(now_ns)
+            # Only a queue with something in it says that nothing more is due.
+            while self.may_wait and not self._queue and not self._ended:
+                if not self._lock.wait(_WAIT_S):
+                    log.warning("background video %s: nothing decoded for %g s", self._path, _WAIT_S)
+                    break
+                self._take_due(now_ns)
         return self._shown
+
+    def _take_due(self, now_ns: int) -> None:
+        if self._began_ns is None and self._queue:
+            self._began_ns = now_ns
+        while self._queue and self._began_ns is not None and self._queue[0][0] <= now_ns - self._began_ns:
+            self._free.append(self._shown)
+            self._shown = self._queue.popleft()[1]
+            self._lock.notify()
 
     def close(self) -> None:
         with self._lock:
@@ -114,10 +125,18 @@ class VideoBackground(Background):
         self._pipeline.set_state(gst.State.PLAYING)
 
     def _decode(self) -> None:
+        try:
+            self._fill()
+        finally:
+            with self._lock:
+                self._ended = True
+                self._lock.notify()
+
+    def _fill(self) -> None:
         """Fills the queue until closed; starts the file again at its end."""
         loop_start_ns, end_ns, got = 0, 0, 0
         while not self._closed:
-            sample = self._sink.try_pull_sample(_POLL_NS)
+            sample = self._sink.emit("try-pull-sample", _POLL_NS)
             if sample is not None:
                 buffer = sample.get_buffer()
                 position = sample.get_segment().to_running_time(self._gst.Format.TIME, buffer.pts)
@@ -163,6 +182,7 @@ class VideoBackground(Background):
             picture.buffer[:] = np.frombuffer(mapped.data, np.uint8, count=size)
         with self._lock:
             self._queue.append((start_ns, picture))
+            self._lock.notify()
 
 
 def _check_file(path: Path) -> None:
