@@ -12,16 +12,17 @@
 #define TILE 4
 #define PATCH 4              /* side of the parts of large blocks that are fetched at once */
 #define CELL 4               /* side of the cells whose extremes of the mask are kept */
-#define RADIUS 2
+#define RADIUS 2             /* of the window when a mask is carried */
+#define REACH 4              /* of the window when it is smoothed */
 #define STRIP 8               /* elements that are computed at once: no loop ends with single ones */
 #define SURE (1.0f / 16)      /* masks that differ by less are alike */
+#define CALM (1.0f / 32)      /* masks that differ by less, over 3x3, are not smoothed */
 #define SELF 1e-3f            /* what an element counts for itself at least */
 #define UNSEEN 0.05f         /* variance for each squared pixel that a source lies outside the picture */
 #define FAR 4096.0f           /* no vector is longer: keeps coordinates within int */
 #define SIDE_MAX 8192
 #define SPAN_TILES 32
-#define BUFFER (SPAN_TILES * TILE + 2 * RADIUS + STRIP)
-#define BUFFER_ROWS (TILE + 2 * RADIUS)
+#define BUFFER (SPAN_TILES * TILE + STRIP)
 
 static inline int clamp(int v, int lo, int hi) { return v < lo ? lo : v > hi ? hi : v; }
 static inline float limit(float v, float lo, float hi) { v = v > lo ? v : lo; return v < hi ? v : hi; } /* NaN: lo */
@@ -31,9 +32,6 @@ static inline int least(int a, int b) { return a < b ? a : b; }
 static inline const unsigned char *bytes_at(const Plane *p, int y) { return p->data + y * p->stride; }
 static inline float *floats_at(const Plane *p, int y) { return (float *)(void *)(p->data + y * p->stride); }
 
-typedef struct { float rows[BUFFER_ROWS][BUFFER]; } Buffer;
-typedef struct { Buffer y, u, v; } Colours;   /* u and v are not touched where there is no chroma */
-
 /* How a difference of colour counts: alike = max(0, 1 - luma dy^2 - chroma (du^2 + dv^2))^2. */
 typedef struct { float luma, chroma; } Scales;
 
@@ -41,48 +39,63 @@ typedef struct { float luma, chroma; } Scales;
 typedef struct { const float *y, *u, *v, *values; Py_ssize_t stride; } Window;
 
 /* For `n` elements, rounded up to whole strips: the mean over the window around each of the values whose colour is
- * like its own. All rows must have STRIP elements more than are wanted; what they hold does not matter.
- * The window is a diamond: its 13 elements give what the 25 of the square gave. */
-WIDE static void mean_of_alike(const float *restrict y, const float *restrict u, const float *restrict v, Window window, int n,
-                          Scales scales, float *restrict out)
-{
-    /* Weights of the diamond: products of (2, 4, 4, 4, 2) / 16 along each axis. */
-    static const float near = 16.0f / 256, tip = 8.0f / 256;
-    const Py_ssize_t s = window.stride, count = (n + STRIP - 1) / STRIP * STRIP;
-    const float *restrict wy = window.y, *restrict wu = window.u, *restrict wv = window.v, *restrict p = window.values;
-    const float luma = scales.luma, chroma = scales.chroma;
-#define TAP(k, share) { \
-        float d = y[x] - wy[x + (k)]; \
+ * like its own. All rows must have STRIP elements more than are wanted; what they hold does not matter. */
+#define MEAN_OF_ALIKE(name, WINDOW) \
+WIDE static void name(const float *restrict y, const float *restrict u, const float *restrict v, Window window, int n, \
+                      Scales scales, float *restrict out) \
+{ \
+    const Py_ssize_t s = window.stride, count = (n + STRIP - 1) / STRIP * STRIP; \
+    const float *restrict wy = window.y, *restrict wu = window.u, *restrict wv = window.v, *restrict p = window.values; \
+    const float luma = scales.luma, chroma = scales.chroma; \
+    if (chroma > 0) \
+        for (Py_ssize_t x = 0; x < count; x++) { \
+            float t = SELF * p[x], w = SELF; \
+            WINDOW(COLOUR_TAP) \
+            out[x] = t / w; \
+        } \
+    else \
+        for (Py_ssize_t x = 0; x < count; x++) { \
+            float t = SELF * p[x], w = SELF; \
+            WINDOW(TAP) \
+            out[x] = t / w; \
+        } \
+}
+#define TAP(dy, dx, share) { \
+        const Py_ssize_t k = (dy) * s + (dx); \
+        float d = y[x] - wy[x + k]; \
         float a = 1.0f - d * d * luma; \
         a = a > 0.0f ? a : 0.0f; \
         a = a * a * (share); \
-        t += a * p[x + (k)]; \
+        t += a * p[x + k]; \
         w += a; }
-#define COLOUR_TAP(k, share) { \
-        float d = y[x] - wy[x + (k)], e = u[x] - wu[x + (k)], f = v[x] - wv[x + (k)]; \
+#define COLOUR_TAP(dy, dx, share) { \
+        const Py_ssize_t k = (dy) * s + (dx); \
+        float d = y[x] - wy[x + k], e = u[x] - wu[x + k], f = v[x] - wv[x + k]; \
         float a = 1.0f - d * d * luma - (e * e + f * f) * chroma; \
         a = a > 0.0f ? a : 0.0f; \
         a = a * a * (share); \
-        t += a * p[x + (k)]; \
+        t += a * p[x + k]; \
         w += a; }
+
+/* The diamond around a carried element: its 13 elements give what the 25 of the square gave. */
+#define NEAR (16.0f / 256)
+#define TIP (8.0f / 256)
 #define DIAMOND(TAP) \
-    for (Py_ssize_t x = 0; x < count; x++) { \
-        float t = SELF * p[x], w = SELF; \
-        TAP(-2 * s, tip) \
-        TAP(-s - 1, near) TAP(-s, near) TAP(-s + 1, near) \
-        TAP(-2, tip) TAP(-1, near) TAP(0, near) TAP(1, near) TAP(2, tip) \
-        TAP(s - 1, near) TAP(s, near) TAP(s + 1, near) \
-        TAP(2 * s, tip) \
-        out[x] = t / w; \
-    }
-    if (chroma > 0)
-        DIAMOND(COLOUR_TAP)
-    else
-        DIAMOND(TAP)
-#undef DIAMOND
-#undef COLOUR_TAP
-#undef TAP
-}
+    TAP(-2, 0, TIP) \
+    TAP(-1, -1, NEAR) TAP(-1, 0, NEAR) TAP(-1, 1, NEAR) \
+    TAP(0, -2, TIP) TAP(0, -1, NEAR) TAP(0, 0, NEAR) TAP(0, 1, NEAR) TAP(0, 2, TIP) \
+    TAP(1, -1, NEAR) TAP(1, 0, NEAR) TAP(1, 1, NEAR) \
+    TAP(2, 0, TIP)
+
+/* As many elements, scattered over 9x9: sees twice as far: the model errs in
+ * blobs, not in single elements. */
+#define SCATTER(TAP) \
+    TAP(-4, -1, NEAR) TAP(-3, -3, NEAR) TAP(-3, 3, NEAR) TAP(-2, 1, NEAR) TAP(-1, -2, NEAR) TAP(-1, 4, NEAR) \
+    TAP(0, 0, NEAR) \
+    TAP(1, -4, NEAR) TAP(1, 2, NEAR) TAP(2, -1, NEAR) TAP(3, -3, NEAR) TAP(3, 3, NEAR) TAP(4, 1, NEAR)
+
+MEAN_OF_ALIKE(mean_near, DIAMOND)
+MEAN_OF_ALIKE(mean_around, SCATTER)
 
 typedef struct {
     Plane previous, current, vectors, residual, probability, variance, out_probability, out_variance;
@@ -303,17 +316,17 @@ WIDE static void patches_fetch(const Carry *c)
         }
 }
 
-/* Repeats the outermost elements into the rim. */
-static void rim_fill(float *field, int rows, int cols, Py_ssize_t stride)
+/* Repeats the outermost elements into a rim of that many. */
+static void rim_fill(float *field, int rows, int cols, Py_ssize_t stride, int rim)
 {
     for (int y = 0; y < rows; y++)
-        for (int i = 1; i <= RADIUS; i++) {
+        for (int i = 1; i <= rim; i++) {
             field[y * stride - i] = field[y * stride];
             field[y * stride + cols - 1 + i] = field[y * stride + cols - 1];
         }
-    for (int i = 1; i <= RADIUS; i++) {
-        memcpy(field - i * stride - RADIUS, field - RADIUS, sizeof(float) * (size_t)(cols + 2 * RADIUS));
-        memcpy(field + (rows - 1 + i) * stride - RADIUS, field + (rows - 1) * stride - RADIUS, sizeof(float) * (size_t)(cols + 2 * RADIUS));
+    for (int i = 1; i <= rim; i++) {
+        memcpy(field - i * stride - rim, field - rim, sizeof(float) * (size_t)(cols + 2 * rim));
+        memcpy(field + (rows - 1 + i) * stride - rim, field + (rows - 1) * stride - rim, sizeof(float) * (size_t)(cols + 2 * rim));
     }
 }
 
@@ -370,7 +383,7 @@ WIDE static void span_carry(const Carry *c, int ty, int tx0, int tx1)
             row_of_bytes(bytes_at(&c->current_u, y) + x0, width, own_u);
             row_of_bytes(bytes_at(&c->current_v, y) + x0, width, own_v);
         }
-        mean_of_alike(own_y, own_u, own_v, (Window){c->y + k, c->u + k, c->v + k, c->moved + k, c->stride}, width, c->scales, alike);
+        mean_near(own_y, own_u, own_v, (Window){c->y + k, c->u + k, c->v + k, c->moved + k, c->stride}, width, c->scales, alike);
         float *restrict p = floats_at(&c->out_probability, y) + x0, *restrict q = floats_at(&c->out_variance, y) + x0;
         const float *restrict here = c->difference + k, *restrict up = here - c->stride, *restrict down = here + c->stride;
         const float *restrict m = c->moved + k, *restrict grown = c->grown + k;
@@ -430,7 +443,7 @@ static int carry_run(Carry *c)
         patches_fetch(c);
         for (size_t i = 0; i < FIELDS; i++)
             if (c->scales.chroma > 0 || (i != 1 && i != 2))
-                rim_fill(*fields[i], rows, cols, c->stride);
+                rim_fill(*fields[i], rows, cols, c->stride, RADIUS);
         for (int ty = 0; ty < c->tile_rows; ty++)
             for (int tx = 0; tx < c->tile_cols;) {
                 const unsigned char *row = c->busy + (Py_ssize_t)ty * c->tile_cols;
@@ -550,110 +563,138 @@ typedef struct {
     Plane chroma_u, chroma_v;   /* luma again where there is no chroma */
     Scales scales;
     float repeat;
+    /* scratch */
+    unsigned char *busy;    /* whether the masks disagree in each tile */
+    /* As the elements (0, 0) of pictures with a rim of REACH: what was fused, how far the masks differ there and around
+     * there, the colours. */
+    float *fused, *apart, *share, *y, *u, *v;
+    Py_ssize_t stride;
 } Update;
 
-/* The filter step of one row of tiles; marks the tiles where the masks disagree. */
-WIDE static void tiles_fuse(const Update *u, int ty, float *restrict apart, unsigned char *busy)
+WIDE static void rows_fuse(const Update *u)
 {
-    int rows = (int)u->luma.rows, cols = (int)u->luma.cols, y1 = least((ty + 1) * TILE, rows);
-    for (int x = 0; x < cols; x++)
-        apart[x] = 0;
-    for (int y = ty * TILE; y < y1; y++) {
+    int rows = (int)u->luma.rows, cols = (int)u->luma.cols;
+    for (int y = 0; y < rows; y++) {
         const float *restrict p = floats_at(&u->probability, y), *restrict q = floats_at(&u->variance, y);
         const float *restrict z = floats_at(&u->measured, y), *restrict r = floats_at(&u->measured_variance, y);
+        float *restrict fused = u->fused + y * u->stride, *restrict apart = u->apart + y * u->stride;
         float *restrict op = floats_at(&u->out_probability, y), *restrict oq = floats_at(&u->out_variance, y);
         for (int x = 0; x < cols; x++) {
-            float gain = q[x] / (q[x] + r[x]), innovation = z[x] - p[x], d = fabsf(innovation);
-            op[x] = p[x] + gain * innovation;
+            float gain = q[x] / (q[x] + r[x]), innovation = z[x] - p[x];
+            op[x] = fused[x] = p[x] + gain * innovation;
             oq[x] = q[x] - gain * q[x];
-            apart[x] = d > apart[x] ? d : apart[x];
+            apart[x] = fabsf(innovation);
+        }
+    }
+}
+
+/* How far the masks differ around each element, beyond what does not count; marks the tiles where that is anything. */
+WIDE static void tiles_mark_apart(const Update *u, int ty, float *restrict most, unsigned char *restrict busy)
+{
+    int rows = (int)u->luma.rows, cols = (int)u->luma.cols, y1 = least((ty + 1) * TILE, rows);
+    static const float ninth = 1.0f / 9;
+    for (int x = 0; x < cols; x++)
+        most[x] = 0;
+    for (int y = ty * TILE; y < y1; y++) {
+        const float *restrict here = u->apart + y * u->stride, *restrict up = here - u->stride, *restrict down = here + u->stride;
+        float *restrict share = u->share + y * u->stride;
+        for (int x = 0; x < cols; x++) {
+            float d = ((up[x - 1] + up[x] + up[x + 1]) + (here[x - 1] + here[x] + here[x + 1]) + (down[x - 1] + down[x] + down[x + 1])) * ninth - CALM;
+            d = d > 0 ? d : 0;
+            share[x] = d;
+            most[x] = d > most[x] ? d : most[x];
         }
     }
     for (int tx = 0; tx * TILE < cols; tx++) {
         int x1 = least((tx + 1) * TILE, cols);
-        float most = 0;
+        float m = 0;
         for (int x = tx * TILE; x < x1; x++)
-            most = apart[x] > most ? apart[x] : most;
-        busy[tx] = most > SURE;
+            m = most[x] > m ? most[x] : m;
+        busy[tx] = m > 0;
     }
 }
 
-/* Elements x, x + 1, ... of a row; the rim is repeated outside. */
-static inline void bytes_around(const unsigned char *restrict row, int cols, int x, int n, float *restrict out)
+/* One row of bytes as numbers, the outermost repeated into the rim. */
+static void row_unpack(const unsigned char *restrict row, int cols, float *restrict out)
 {
-    int from = clamp(-x, 0, n), to = clamp(cols - x, from, n);
-    for (int i = 0; i < from; i++)
-        out[i] = (float)row[0];
-    if (to > from)
-        row_of_bytes(row + x + from, to - from, out + from);
-    for (int i = to; i < n; i++)
-        out[i] = (float)row[cols - 1];
+    row_of_bytes(row, cols, out);
+    for (int i = 1; i <= REACH; i++) {
+        out[-i] = out[0];
+        out[cols - 1 + i] = out[cols - 1];
+    }
 }
 
-WIDE static void span_smooth(const Update *u, int ty, int tx0, int tx1, Plane *fused)
+/* The colours of the rows that windows of busy tiles reach. */
+WIDE static void colours_unpack(const Update *u, int tile_rows, int tile_cols)
+{
+    int rows = (int)u->luma.rows, cols = (int)u->luma.cols, done = -REACH;
+    for (int ty = 0; ty < tile_rows; ty++) {
+        if (!memchr(u->busy + (Py_ssize_t)ty * tile_cols, 1, (size_t)tile_cols))
+            continue;
+        int from = ty * TILE - REACH, to = least((ty + 1) * TILE, rows) + REACH;
+        for (int y = from > done ? from : done; y < to; y++) {
+            int source = clamp(y, 0, rows - 1);
+            row_unpack(bytes_at(&u->luma, source), cols, u->y + y * u->stride);
+            if (u->scales.chroma > 0) {
+                row_unpack(bytes_at(&u->chroma_u, source), cols, u->u + y * u->stride);
+                row_unpack(bytes_at(&u->chroma_v, source), cols, u->v + y * u->stride);
+            }
+        }
+        done = to;
+    }
+}
+
+/* The span of tiles [tx0, tx1) of tile row ty. */
+WIDE static void span_smooth(const Update *u, int ty, int tx0, int tx1)
 {
     int rows = (int)u->luma.rows, cols = (int)u->luma.cols;
-    int y0 = ty * TILE, x0 = tx0 * TILE, height = least(TILE, rows - y0), width = least(tx1 * TILE, cols) - x0;
-    static const float ninth = 1.0f / 9;
-    Colours own;
-    Buffer values, innovation;
-    int coloured = u->scales.chroma > 0;
+    int x0 = tx0 * TILE, y1 = least((ty + 1) * TILE, rows), width = least(tx1 * TILE, cols) - x0;
     float alike[BUFFER];
-    int count = width + 2 * RADIUS;
-    for (int j = 0; j < height + 2 * RADIUS; j++) {
-        int y = clamp(y0 + j - RADIUS, 0, rows - 1);
-        const float *v = floats_at(fused, y), *p = floats_at(&u->probability, y), *z = floats_at(&u->measured, y);
-        bytes_around(bytes_at(&u->luma, y), cols, x0 - RADIUS, count, own.y.rows[j]);
-        if (coloured) {
-            bytes_around(bytes_at(&u->chroma_u, y), cols, x0 - RADIUS, count, own.u.rows[j]);
-            bytes_around(bytes_at(&u->chroma_v, y), cols, x0 - RADIUS, count, own.v.rows[j]);
-        }
-        for (int i = 0; i < count; i++) {
-            int x = clamp(x0 + i - RADIUS, 0, cols - 1);
-            values.rows[j][i] = v[x];
-            innovation.rows[j][i] = fabsf(z[x] - p[x]);
-        }
-    }
-    for (int j = 0; j < height; j++) {
-        float *restrict out = floats_at(&u->out_probability, y0 + j) + x0;
-        const float *restrict here = innovation.rows[j + RADIUS] + RADIUS, *restrict up = innovation.rows[j + RADIUS - 1] + RADIUS,
-                    *restrict down = innovation.rows[j + RADIUS + 1] + RADIUS, *restrict v = values.rows[j + RADIUS] + RADIUS;
-        const float *own_y = own.y.rows[j + RADIUS] + RADIUS, *own_u = own.u.rows[j + RADIUS] + RADIUS, *own_v = own.v.rows[j + RADIUS] + RADIUS;
-        mean_of_alike(own_y, own_u, own_v, (Window){own_y, own_u, own_v, v, BUFFER}, width, u->scales, alike);
-        for (int x = 0; x < width; x++) {
-            float d = ((up[x - 1] + up[x] + up[x + 1]) + (here[x - 1] + here[x] + here[x + 1]) + (down[x - 1] + down[x] + down[x + 1])) * ninth;
-            out[x] = limit(v[x] + d / (d + u->repeat) * (alike[x] - v[x]), 0, 1);
-        }
+    for (int y = ty * TILE; y < y1; y++) {
+        const Py_ssize_t k = y * u->stride + x0;
+        float *restrict out = floats_at(&u->out_probability, y) + x0;
+        const float *restrict fused = u->fused + k, *restrict share = u->share + k;
+        mean_around(u->y + k, u->u + k, u->v + k, (Window){u->y + k, u->u + k, u->v + k, fused, u->stride}, width, u->scales, alike);
+        for (int x = 0; x < width; x++)
+            out[x] = limit(fused[x] + share[x] / (share[x] + u->repeat) * (alike[x] - fused[x]), 0, 1);
     }
 }
+
+#define UPDATE_FIELDS 6
 
 static int update_run(Update *u)
 {
     int rows = (int)u->luma.rows, cols = (int)u->luma.cols;
     int tile_rows = (rows + TILE - 1) / TILE, tile_cols = (cols + TILE - 1) / TILE;
-    unsigned char *busy = malloc((size_t)tile_rows * (size_t)tile_cols);
-    float *values = malloc(sizeof(float) * ((size_t)rows + 1) * (size_t)cols), *apart = values + (size_t)rows * (size_t)cols;
-    int done = busy && values;
+    u->stride = cols + 2 * REACH + STRIP;
+    size_t field = (size_t)(rows + 2 * REACH) * (size_t)u->stride;
+    float *floats = malloc(sizeof(float) * (UPDATE_FIELDS * field + STRIP + (size_t)cols));
+    u->busy = malloc((size_t)tile_rows * (size_t)tile_cols);
+    int done = u->busy && floats;
     if (done) {
-        /* Windows reach into neighbours: they must see what was fused, not what is smoothed already. */
-        Plane fused = {.data = (unsigned char *)values, .rows = rows, .cols = cols, .stride = (Py_ssize_t)sizeof(float) * cols};
+        float *first = floats + REACH * u->stride + REACH, *most = floats + UPDATE_FIELDS * field + STRIP;
+        float **fields[UPDATE_FIELDS] = {&u->fused, &u->apart, &u->share, &u->y, &u->u, &u->v};
+        for (size_t i = 0; i < UPDATE_FIELDS; i++)
+            *fields[i] = first + i * field;
+        rows_fuse(u);
+        rim_fill(u->fused, rows, cols, u->stride, REACH);
+        rim_fill(u->apart, rows, cols, u->stride, 1);
         for (int ty = 0; ty < tile_rows; ty++)
-            tiles_fuse(u, ty, apart, busy + (Py_ssize_t)ty * tile_cols);
-        for (int y = 0; y < rows; y++)
-            memcpy(floats_at(&fused, y), floats_at(&u->out_probability, y), sizeof(float) * (size_t)cols);
+            tiles_mark_apart(u, ty, most, u->busy + (Py_ssize_t)ty * tile_cols);
+        colours_unpack(u, tile_rows, tile_cols);
         for (int ty = 0; ty < tile_rows; ty++)
             for (int tx = 0; tx < tile_cols;) {
-                const unsigned char *row = busy + (Py_ssize_t)ty * tile_cols;
+                const unsigned char *row = u->busy + (Py_ssize_t)ty * tile_cols;
                 int end = tx;
                 while (end < tile_cols && end - tx < SPAN_TILES && row[end])
                     end++;
                 if (end > tx)
-                    span_smooth(u, ty, tx, end, &fused);
+                    span_smooth(u, ty, tx, end);
                 tx = end > tx ? end : tx + 1;
             }
     }
-    free(busy);
-    free(values);
+    free(u->busy);
+    free(floats);
     return done ? 0 : -1;
 }
 

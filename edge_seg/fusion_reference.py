@@ -15,10 +15,24 @@ from edge_seg.types import F32, U8
 
 Picture = tuple[U8, U8, U8]
 """Luma and chroma, each (rows, cols), uint8. Without chroma: any planes, and `chroma` = 0."""
+Taps = tuple[tuple[int, int, float], ...]
 
 RADIUS = 2
-SIDE = np.array([2, 4, 4, 4, 2], np.float32) / np.float32(16)
-"""Weights of the window along one axis; of the square only the diamond |x| + |y| <= RADIUS counts."""
+"""Reach of the window when a mask is carried."""
+DIAMOND = tuple(
+    (y, x, 1 / 32 if RADIUS in (abs(y), abs(x)) else 1 / 16)
+    for y in range(-RADIUS, RADIUS + 1)
+    for x in range(abs(y) - RADIUS, RADIUS - abs(y) + 1)
+)
+"""That window: (down, right, weight)."""
+SCATTER = tuple(
+    (y, x, 1 / 16)
+    for y, x in (
+        (-4, -1), (-3, -3), (-3, 3), (-2, 1), (-1, -2), (-1, 4), (0, 0),
+        (1, -4), (1, 2), (2, -1), (3, -3), (3, 3), (4, 1),
+    )
+)  # fmt: skip
+"""The window when the target mask is smoothed: errors of the model are blobs, not single elements."""
 TILE = 4
 """Side of the tiles that are treated alike, in pixels."""
 PATCH = 4
@@ -26,7 +40,9 @@ PATCH = 4
 CELL = 4
 """Side of the cells whose extremes say whether a mask differs, in pixels."""
 SURE = np.float32(1 / 16)
-"""Masks that differ by less count as equal."""
+"""Masks that differ by less count as equal when they are carried."""
+CALM = np.float32(1 / 32)
+"""Masks that differ by less, over 3x3, are not smoothed."""
 UNSEEN = np.float32(0.05)
 """Variance for each squared pixel that a source lies outside the picture: what enters was never seen."""
 SELF = np.float32(1e-3)
@@ -64,7 +80,7 @@ def carry(
     source = [_bilinear(plane.astype(np.float32), x, y) for plane in previous]
     moved = _bilinear(probability, x, y)
     difference = np.abs(own[0] - source[0])
-    alike = _mean_of_alike(own, source, moved, like, chroma)
+    alike = _mean_of_alike(own, source, moved, like, chroma, DIAMOND)
     share = difference * difference
     share /= share + np.float32(exact * exact)
     mismatch = _box3(difference)
@@ -100,18 +116,17 @@ def update(
 ) -> None:
     """One step of a scalar Kalman filter for each element, then smoothing along the edges of the picture.
 
-    Smoothed is only where the two masks disagree (by more than about `repeat`, the mean over 3x3): what
-    repeats itself stays as it is.
+    Smoothed is only where the two masks disagree (the mean over 3x3): by CALM not at all, by `repeat` more
+    half of the way. What repeats itself stays as it is.
     """
     gain = variance / (variance + measured_variance)
     innovation = measured - probability
     fused = probability + gain * innovation
     pixels = [plane.astype(np.float32) for plane in picture]
-    disagreement = _box3(np.abs(innovation))
+    disagreement = np.maximum(_box3(np.abs(innovation)) - CALM, 0)
     share = disagreement / (disagreement + np.float32(repeat))
-    smooth = np.clip(fused + share * (_mean_of_alike(pixels, pixels, fused, like, chroma) - fused), 0, 1)
-    busy = _per_tile(np.maximum, np.abs(innovation)) > SURE
-    out_probability[:] = np.where(_spread(busy, fused.shape), smooth, fused)
+    alike = _mean_of_alike(pixels, pixels, fused, like, chroma, SCATTER)
+    out_probability[:] = np.clip(fused + share * (alike - fused), 0, 1)
     out_variance[:] = variance - gain * variance
 
 
@@ -239,24 +254,25 @@ def _bilinear(values: F32, x: F32, y: F32) -> F32:
     return result
 
 
-def _mean_of_alike(own: list[F32], window: list[F32], values: F32, like: float, chroma: float) -> F32:
+def _mean_of_alike(
+    own: list[F32], window: list[F32], values: F32, like: float, chroma: float, taps: Taps
+) -> F32:
     """Joint bilateral filter (Petschnigg et al., 2004) with Tukey's biweight for the difference of colour."""
     rows, cols = values.shape
-    padded_window = [np.pad(plane, RADIUS, mode="edge") for plane in window]
-    padded = np.pad(values, RADIUS, mode="edge")
+    reach = max(max(abs(y), abs(x)) for y, x, _ in taps)
+    padded_window = [np.pad(plane, reach, mode="edge") for plane in window]
+    padded = np.pad(values, reach, mode="edge")
     total = SELF * values
     weights = np.full_like(values, SELF)
     luma_scale = np.float32(1 / (like * like))
     chroma_scale = np.float32(chroma) * luma_scale
-    for j in range(2 * RADIUS + 1):
-        reach = RADIUS - abs(j - RADIUS)
-        for i in range(RADIUS - reach, RADIUS + reach + 1):
-            at = np.s_[j : j + rows, i : i + cols]
-            y, u, v = ((a - b[at]) ** 2 for a, b in zip(own, padded_window, strict=True))
-            alike = np.maximum(np.float32(1) - y * luma_scale - (u + v) * chroma_scale, np.float32(0))
-            weight = alike * alike * (SIDE[j] * SIDE[i])
-            total += weight * padded[at]
-            weights += weight
+    for down, right, share in taps:
+        at = np.s_[reach + down : reach + down + rows, reach + right : reach + right + cols]
+        y, u, v = ((a - b[at]) ** 2 for a, b in zip(own, padded_window, strict=True))
+        alike = np.maximum(np.float32(1) - y * luma_scale - (u + v) * chroma_scale, np.float32(0))
+        weight = alike * alike * np.float32(share)
+        total += weight * padded[at]
+        weights += weight
     result: F32 = total / weights
     return result
 
