@@ -387,37 +387,6 @@ INLINED void chroma_block(Rows rows, const uint16_t *restrict front, const uint1
 /* The planes of a block, or of a copy of it. */
 typedef struct { uint8_t *y[2], *u, *v; } Block;
 
-#if defined(__GNUC__)
-typedef uint8_t Codes __attribute__((vector_size(BLOCK)));
-typedef uint16_t Lanes __attribute__((vector_size(2 * BLOCK)));
-#endif
-
-INLINED void codes_load(const uint8_t codes[BLOCK], uint16_t out[BLOCK])
-{
-#if defined(__GNUC__)
-    Codes from;
-    memcpy(&from, codes, sizeof from);
-    Lanes lanes = __builtin_convertvector(from, Lanes);
-    memcpy(out, &lanes, sizeof lanes);
-#else
-    for (int x = 0; x < BLOCK; x++)
-        out[x] = codes[x];
-#endif
-}
-
-INLINED void codes_store(const uint16_t values[BLOCK], uint8_t out[BLOCK])
-{
-#if defined(__GNUC__)
-    Lanes lanes;
-    memcpy(&lanes, values, sizeof lanes);
-    Codes codes = __builtin_convertvector(lanes, Codes);
-    memcpy(out, &codes, sizeof codes);
-#else
-    for (int x = 0; x < BLOCK; x++)
-        out[x] = (uint8_t)values[x];
-#endif
-}
-
 /* `count` rows of luma, `valid` columns of them, and their chroma. */
 INLINED void blend_block(const Work *w, const Place *place, int block, int count, int valid, const Block *front,
                                const Block *back, const Block *out, const int fitted, const int coloured)

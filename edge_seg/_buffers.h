@@ -23,6 +23,37 @@
 #define INLINED static inline
 #endif
 
+/* Sixteen bytes to as many 16-bit elements, and back: said so that compilers see whole registers. */
+INLINED void codes_load(const uint8_t *codes, void *out)
+{
+#if defined(__GNUC__)
+    typedef uint8_t Codes __attribute__((vector_size(16)));
+    typedef uint16_t Lanes __attribute__((vector_size(32)));
+    Codes from;
+    memcpy(&from, codes, sizeof from);
+    Lanes lanes = __builtin_convertvector(from, Lanes);
+    memcpy(out, &lanes, sizeof lanes);
+#else
+    for (int i = 0; i < 16; i++)
+        ((uint16_t *)out)[i] = codes[i];
+#endif
+}
+
+INLINED void codes_store(const uint16_t values[16], uint8_t *out)
+{
+#if defined(__GNUC__)
+    typedef uint8_t Codes __attribute__((vector_size(16)));
+    typedef uint16_t Lanes __attribute__((vector_size(32)));
+    Lanes lanes;
+    memcpy(&lanes, values, sizeof lanes);
+    Codes codes = __builtin_convertvector(lanes, Codes);
+    memcpy(out, &codes, sizeof codes);
+#else
+    for (int i = 0; i < 16; i++)
+        out[i] = (uint8_t)values[i];
+#endif
+}
+
 typedef struct {
     Py_buffer buffer;
     unsigned char *data;

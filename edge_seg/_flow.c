@@ -18,6 +18,8 @@
 #define MAX_LEVELS 4
 #define SIDE_MIN 16   /* a level smaller than this carries no information for 8x8 windows */
 #define STILL AREA    /* a sum of differences (one code value a pixel) below which nothing better is looked for */
+#define LANES 16
+#define COLS_MAX 512  /* blocks in a row of a stage: 2048 pixels, 4 a block */
 #define Q 16          /* vectors are in 1/16 pixel after the sub-pixel step */
 
 typedef struct {
@@ -70,14 +72,18 @@ static void level_replicate(Level *l)
     }
 }
 
-static void level_halve(const Level *from, Level *to)
+WIDE static void level_halve(const Level *from, Level *to)
 {
     Py_ssize_t nf = row_bytes(from), nt = row_bytes(to);
     for (int y = 0; y < to->height; y++) {
         const unsigned char *restrict a = from->pixels + (2 * y + BORDER) * nf + BORDER, *restrict b = a + nf;
         unsigned char *restrict out = to->pixels + (y + BORDER) * nt + BORDER;
-        for (int x = 0; x < to->width; x++)
-            out[x] = (unsigned char)((a[2 * x] + a[2 * x + 1] + b[2 * x] + b[2 * x + 1] + 2) >> 2);
+        for (int x = 0; x < to->width; x++) { /* two neighbours at once, in either order */
+            uint16_t p, q;
+            memcpy(&p, a + 2 * x, sizeof p);
+            memcpy(&q, b + 2 * x, sizeof q);
+            out[x] = (unsigned char)((uint16_t)((p & 255) + (p >> 8) + (q & 255) + (q >> 8) + 2) >> 2);
+        }
     }
 }
 
@@ -240,18 +246,21 @@ typedef struct {
 /* The structure tensor of a window and its product with the temporal difference, in doubled gradients. */
 typedef struct { int32_t xx, xy, yy, xt, yt; } Moments;
 
-static inline Moments moments(const unsigned char *restrict p, const unsigned char *restrict c, Py_ssize_t stride)
+INLINED Moments moments(const unsigned char *restrict p, const unsigned char *restrict c, Py_ssize_t stride)
 {
     int16_t gx[AREA], gy[AREA], gt[AREA];
     for (int r = 0; r < PAIRS; r++) {
-        for (int i = 0; i < 2 * WINDOW; i++) {
-            gx[2 * WINDOW * r + i] = (int16_t)(p[i + 2] - p[i - 2]);
-            gy[2 * WINDOW * r + i] = (int16_t)(p[i + stride] - p[i - stride]);
-            gt[2 * WINDOW * r + i] = (int16_t)(p[i] - c[i]);
+        int16_t left[LANES], right[LANES], over[LANES], under[LANES], here[LANES], now[LANES];
+        codes_load(p - 2, left), codes_load(p + 2, right);
+        codes_load(p - stride, over), codes_load(p + stride, under);
+        codes_load(p, here), codes_load(c, now);
+        for (int i = 0; i < LANES; i++) {
+            gx[LANES * r + i] = (int16_t)(right[i] - left[i]);
+            gy[LANES * r + i] = (int16_t)(under[i] - over[i]);
+            gt[LANES * r + i] = (int16_t)(here[i] - now[i]);
         }
         p += 2 * stride, c += 2 * stride;
     }
-    /* One loop over the whole window: a shorter one is unrolled before GCC gets to vectorise it. */
     Moments m = {0, 0, 0, 0, 0};
     for (int i = 0; i < AREA; i++) {
         m.xx += gx[i] * gx[i];
@@ -266,26 +275,53 @@ static inline Moments moments(const unsigned char *restrict p, const unsigned ch
 #define FLAT (WINDOW * WINDOW * 4 * 4)   /* regularises the normal equations: noise of about 2 code values */
 #define STEP_MAX (Q * 3 / 4)
 
+/* floor(n / d + 1/2), limited to +-STEP_MAX, of whole numbers. Doubles are exact here: d is below 2^48, n / d to be
+ * limited where n is not below 2^53, and a quotient that is not whole is further from a whole one than it is rounded. */
+static inline int step_of(double n, double d)
+{
+    double q = (2 * n + d) / (2 * d);
+    q = q < STEP_MAX ? q : STEP_MAX;
+    q = q > -STEP_MAX ? q : -STEP_MAX;
+    int whole = (int)q;
+    return whole - (whole > q);
+}
+
+/* The smaller eigenvalue of the mean structure tensor, in squared code values per pixel. */
+static inline float texture_of(float a, float b, float c)
+{
+    float smaller = 0.5f * (a + c - sqrtf((a - c) * (a - c) + 4.0f * b * b));
+    return smaller > 0.0f ? smaller / (4.0f * WINDOW * WINDOW) : 0.0f;
+}
+
 /* One Gauss-Newton step of Lucas and Kanade from a whole-pixel vector, in 1/16 pixel. */
-static void subpixel(const Stage *stage, const Level *previous, const Level *current, Found *out)
+WIDE static void subpixel(const Stage *stage, const Level *previous, const Level *current, Found *out)
 {
     int margin = (WINDOW - stage->step) / 2;
-    for (int by = 0; by < stage->rows; by++)
+    for (int by = 0; by < stage->rows; by++) {
+        Found *row = out + by * stage->cols;
+        const Vector *vectors = stage->vectors + by * stage->cols;
+        int32_t xx[COLS_MAX], xy[COLS_MAX], yy[COLS_MAX], xt[COLS_MAX], yt[COLS_MAX], sx[COLS_MAX], sy[COLS_MAX];
+        float texture[COLS_MAX];
         for (int bx = 0; bx < stage->cols; bx++) {
-            int index = by * stage->cols + bx, x = bx * stage->step - margin, y = by * stage->step - margin;
-            Vector v = stage->vectors[index];
+            int x = bx * stage->step - margin, y = by * stage->step - margin;
+            Vector v = vectors[bx];
             Moments m = moments(window_at(previous, x + v.x, y + v.y), window_at(current, x, y), previous->stride);
-            int64_t xx = (int64_t)m.xx + FLAT, yy = (int64_t)m.yy + FLAT, xy = m.xy;
-            int64_t det = xx * yy - xy * xy;   /* positive: FLAT makes the matrix positive definite */
-            int64_t nx = xy * m.yt - yy * m.xt, ny = xy * m.xt - xx * m.yt;
-            int sx = (int)floor_div(4 * Q * nx + det, 2 * det), sy = (int)floor_div(4 * Q * ny + det, 2 * det);
-            out[index].vector.x = (int16_t)(v.x * Q + clamp(sx, -STEP_MAX, STEP_MAX));
-            out[index].vector.y = (int16_t)(v.y * Q + clamp(sy, -STEP_MAX, STEP_MAX));
-            /* The smaller eigenvalue of the mean structure tensor, in squared code values per pixel. */
-            float a = (float)m.xx, b = (float)m.xy, c = (float)m.yy;
-            float smaller = 0.5f * (a + c - sqrtf((a - c) * (a - c) + 4.0f * b * b));
-            out[index].texture = smaller > 0.0f ? smaller / (4.0f * WINDOW * WINDOW) : 0.0f;
+            xx[bx] = m.xx, xy[bx] = m.xy, yy[bx] = m.yy, xt[bx] = m.xt, yt[bx] = m.yt;
         }
+        for (int bx = 0; bx < stage->cols; bx++) {
+            double a = xx[bx] + FLAT, b = xy[bx], c = yy[bx] + FLAT;
+            double det = a * c - b * b; /* positive: FLAT makes the matrix positive definite */
+            sx[bx] = step_of(2 * Q * (b * yt[bx] - c * xt[bx]), det);
+            sy[bx] = step_of(2 * Q * (b * xt[bx] - a * yt[bx]), det);
+        }
+        for (int bx = 0; bx < stage->cols; bx++)
+            texture[bx] = texture_of((float)xx[bx], (float)xy[bx], (float)yy[bx]);
+        for (int bx = 0; bx < stage->cols; bx++) {
+            row[bx].vector.x = (int16_t)(vectors[bx].x * Q + sx[bx]);
+            row[bx].vector.y = (int16_t)(vectors[bx].y * Q + sy[bx]);
+            row[bx].texture = texture[bx];
+        }
+    }
 }
 
 /* Sum of absolute differences over an 8 x 2n window at a vector in 1/16 pixel, bilinear. Pixels outside `mask`
@@ -318,33 +354,71 @@ static inline int sad_at(const Search *s, int qx, int qy, int top, int pairs, co
                         qy - Q * dy, pairs, mask);
 }
 
-static const unsigned char whole[2 * WINDOW] = {255, 255, 255, 255, 255, 255, 255, 255,
-                                                255, 255, 255, 255, 255, 255, 255, 255};
+/* The same for a whole window. */
+INLINED int sad_whole(const unsigned char *restrict c, const unsigned char *restrict p, Py_ssize_t stride, int fx, int fy)
+{
+    const uint16_t w00 = (uint16_t)((Q - fx) * (Q - fy)), w01 = (uint16_t)(fx * (Q - fy));
+    const uint16_t w10 = (uint16_t)((Q - fx) * fy), w11 = (uint16_t)(fx * fy);
+    uint16_t total[LANES] = {0};
+    for (int r = 0; r < PAIRS; r++) {
+        uint16_t a[LANES], b[LANES], d[LANES], e[LANES], now[LANES];
+        codes_load(p, a), codes_load(p + 2, b);
+        codes_load(p + stride, d), codes_load(p + stride + 2, e);
+        codes_load(c, now);
+        for (int i = 0; i < LANES; i++) {
+            uint16_t value = (uint16_t)((uint16_t)(w00 * a[i] + w01 * b[i] + w10 * d[i] + w11 * e[i] + 128) >> 8);
+            int16_t difference = (int16_t)(value - now[i]);
+            total[i] = (uint16_t)(total[i] + (difference < 0 ? -difference : difference));
+        }
+        p += 2 * stride, c += 2 * stride;
+    }
+    int sum = 0;
+    for (int i = 0; i < LANES; i++)
+        sum += total[i];
+    return sum;
+}
+
 static const unsigned char middle[2 * WINDOW] = {0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0};
 
 #define RESIDUAL_SCALE 8.0f   /* code values at which a match is half believed */
 #define TEXTURE_SCALE 4.0f    /* squared code values a pixel: gradients of 2 in the weaker direction */
 
-static inline float confidence_of(const Found *f)
+static inline float confidence_at(float moved, float texture, float residual)
 {
-    float moved = (float)(abs(f->vector.x) > abs(f->vector.y) ? abs(f->vector.x) : abs(f->vector.y)) / Q;
-    float trust = f->texture / (f->texture + TEXTURE_SCALE), miss = f->residual / RESIDUAL_SCALE;
+    float trust = texture / (texture + TEXTURE_SCALE), miss = residual / RESIDUAL_SCALE;
     return (1.0f - (1.0f - trust) * (moved < 1.0f ? moved : 1.0f)) / (1.0f + miss * miss);
 }
 
-static void measure(const Stage *stage, const Level *previous, const Level *current, Found *found)
+static inline float moved_by(Vector v)
+{
+    int x = abs(v.x), y = abs(v.y);
+    return (float)(x > y ? x : y) / Q;
+}
+
+WIDE static void measure(const Stage *stage, const Level *previous, const Level *current, Found *found)
 {
     int margin = (WINDOW - stage->step) / 2;
-    for (int by = 0; by < stage->rows; by++)
+    for (int by = 0; by < stage->rows; by++) {
+        Found *row = found + by * stage->cols;
+        float moved[COLS_MAX], texture[COLS_MAX], residual[COLS_MAX];
         for (int bx = 0; bx < stage->cols; bx++) {
-            Found *f = &found[by * stage->cols + bx];
+            Found *f = &row[bx];
             Search s;
             search_begin(&s, previous, current, bx * stage->step - margin, by * stage->step - margin);
-            f->vector.x = (int16_t)clamp(f->vector.x, Q * s.x_lo, Q * s.x_hi);
-            f->vector.y = (int16_t)clamp(f->vector.y, Q * s.y_lo, Q * s.y_hi);
-            f->residual = (float)sad_at(&s, f->vector.x, f->vector.y, 0, PAIRS, whole) / AREA;
-            f->confidence = confidence_of(f);
+            int x = clamp(f->vector.x, Q * s.x_lo, Q * s.x_hi), y = clamp(f->vector.y, Q * s.y_lo, Q * s.y_hi);
+            int fx = x & (Q - 1), fy = y & (Q - 1), dx = (x - fx) / Q, dy = (y - fy) / Q;
+            const unsigned char *at = window_at(previous, s.x + dx, s.y + dy);
+            int sum = (fx | fy) ? sad_whole(s.patch, at, previous->stride, fx, fy) : sad(s.patch, at, previous->stride);
+            f->vector.x = (int16_t)x, f->vector.y = (int16_t)y;
+            residual[bx] = (float)sum / AREA;
+            texture[bx] = f->texture;
+            moved[bx] = moved_by(f->vector);
         }
+        for (int bx = 0; bx < stage->cols; bx++)
+            texture[bx] = confidence_at(moved[bx], texture[bx], residual[bx]);
+        for (int bx = 0; bx < stage->cols; bx++)
+            row[bx].residual = residual[bx], row[bx].confidence = texture[bx];
+    }
 }
 
 #define APART (Q / 2)   /* vectors that differ by no more than this need no choice between them */
@@ -372,7 +446,7 @@ static Found choose(const Stage *stage, const Found *found, const Level *previou
             best.texture = near->texture;
         }
     }
-    best.confidence = confidence_of(&best);
+    best.confidence = confidence_at(moved_by(best.vector), best.texture, best.residual);
     return best;
 }
 
