@@ -115,6 +115,13 @@ def _web(web: WebSettings) -> Iterator[Problem]:
 
 
 def _file(key: Key, path: Path) -> Iterator[Problem]:
+    unset = next((part for part in path.parts if part.startswith("$")), None)
+    if unset is not None:
+        yield (
+            key,
+            f"{unset} is not set: systemd sets it for a service that has such a folder (docs/service.md)",
+        )
+        return
     try:
         if not path.exists():
             beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []

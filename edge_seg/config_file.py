@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
@@ -233,11 +234,20 @@ def _tags(data: Any, key: Key) -> list[str]:
     return sorted({str(_tag(section)) for section in _sections_at(data, key)})
 
 
+_SYSTEMD_FOLDER = re.compile(r"^\$\{?(CREDENTIALS_DIRECTORY|STATE_DIRECTORY)\}?(?=/)")
+"""What systemd calls the folders that it makes for a service (LoadCredential=, StateDirectory=)."""
+
+
+def _in_systemd_folder(path: str) -> str:
+    """`$CREDENTIALS_DIRECTORY/camera` as it is here; unchanged where there is no such folder."""
+    return _SYSTEMD_FOLDER.sub(lambda found: os.environ.get(found[1], found[0]), path)
+
+
 def _with_absolute_paths(config: Config, base: Path) -> Config:
     """Relative paths are meant from the file that names them."""
 
     def absolute(path: str | Path) -> Path:
-        return base / Path(path).expanduser()
+        return base / Path(_in_systemd_folder(str(path))).expanduser()
 
     changes: dict[str, Any] = {}
     source = config.source

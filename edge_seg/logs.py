@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from importlib import import_module
 from typing import Any, Literal, TextIO
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -118,7 +119,7 @@ class JournalHandler(logging.Handler):
                 LOGGER=record.name,
                 THREAD_NAME=record.threadName or "",
                 CODE_FILE=record.pathname,
-                CODE_LINE=str(record.lineno),
+                CODE_LINE=record.lineno,
                 CODE_FUNC=record.funcName or "",
             )
         except (OSError, ValueError):
@@ -133,7 +134,7 @@ def priority(level: int) -> int:
 def _journal(stream: TextIO) -> logging.Handler:
     """With python3-systemd each field by itself; without it, lines with their priority."""
     try:
-        from systemd import journal
+        journal = import_module("systemd.journal")  # not `import`: our folder systemd/ has that name, too
     except ImportError:
         handler: logging.Handler = logging.StreamHandler(stream)
         handler.setFormatter(PrefixFormatter("%(name)s: %(message)s"))

@@ -127,7 +127,7 @@ class Vitals:
             self._first_ns = status.shown_ns
         return any(
             one.state == "running"
-            and (one.viewers == 0 or (one.last_left_ns is not None and one.last_left_ns >= self._first_ns))
+            and (one.idle or (one.last_left_ns is not None and one.last_left_ns >= self._first_ns))
             for one in status.outputs
         )
 
@@ -140,7 +140,7 @@ class Vitals:
             took = one.last_left_ns is not None and one.last_left_ns != self._taken_ns.get(one.name)
             self._taken_ns[one.name] = one.last_left_ns
             # One that nobody watches wants no pictures; one that starts or is retried is not to be waited for.
-            is_served = is_served or took or one.viewers == 0 or one.state != "running"
+            is_served = is_served or took or one.idle or one.state != "running"
         return has_left and is_served
 
 
@@ -150,7 +150,7 @@ def _output_text(output: OutputStatus) -> str:
     if output.state == "starting":
         return f"output {output.name} is starting"
     if output.viewers is None:
-        return f"output {output.name}"
+        return f"output {output.name}" + (": nobody watches" if output.idle else "")
     return f"output {output.name}: {output.viewers} viewer{'' if output.viewers == 1 else 's'}"
 
 

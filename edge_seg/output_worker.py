@@ -59,6 +59,8 @@ class OutputStatus:
     """When it last took a picture, monotonic."""
     viewers: int | None
     encoder: str | None
+    idle: bool = False
+    """Whether it runs, and wants no pictures now: nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +210,7 @@ class OutputWorker:
                 self._dropped, self._restarts, self._last_left_ns,
                 sink.viewers if sink is not None else None,
                 sink.encoder if sink is not None else None,
+                idle=sink is not None and not sink.wants_pictures,
             )  # fmt: skip
 
     # What happens in the thread.

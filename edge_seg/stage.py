@@ -14,7 +14,7 @@ import numpy as np
 from edge_seg.backgrounds import Background, open_background
 from edge_seg.budget import Plan
 from edge_seg.config import Config
-from edge_seg.errors import EdgeSegError
+from edge_seg.errors import ConfigError, EdgeSegError
 from edge_seg.geometry import output_size
 from edge_seg.model_worker import MaskModel, ModelWorker
 from edge_seg.pipeline import Pipeline
@@ -88,9 +88,8 @@ class StageBuilder:
         return Stage(output, pipeline, worker, _name(model), background, _picture(output))
 
     def reformatted(self, stage: Stage, config: Config, output: OutputFormat, plan: Plan) -> Stage:
-        """For pictures of another format. What can stay stays. Raises ConfigError or ModelError."""
-        # The background first: when it cannot be opened, nothing else was changed.
-        background = open_background(config.background, output.width, output.height, output.matrix)
+        """For pictures of another format. What can stay stays. Raises ModelError."""
+        background = _background_or_colour(config, output)
         before, after = (stage.output.width, stage.output.height), (output.width, output.height)
         if needs_another(config.model, before, after):
             model = self._open_model(config, after)
@@ -159,6 +158,16 @@ def expected_format(config: Config) -> OutputFormat:
     width, height = (side & ~1 for side in output_size(*camera, config.geometry))
     fps = Fraction(getattr(source, "fps", DEFAULT_FPS)).limit_denominator(1001)
     return OutputFormat(width, height, fps, Matrix.BT709 if height > 576 else Matrix.BT601)
+
+
+def _background_or_colour(config: Config, output: OutputFormat) -> Background:
+    """The background, or its colour where its file has gone: that is no reason to end a daemon that runs."""
+    try:
+        return open_background(config.background, output.width, output.height, output.matrix)
+    except ConfigError as error:
+        log.error("the background cannot be opened again, its colour is shown instead: %s", error)
+        colour = replace(config.background, type="colour")
+        return open_background(colour, output.width, output.height, output.matrix)
 
 
 def _name(model: Model) -> str:

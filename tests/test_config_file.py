@@ -273,3 +273,21 @@ def test_a_page_beyond_this_machine_needs_a_token_and_the_token_is_not_shown(tmp
 def test_what_the_page_offers_must_be_there(tmp_path: Path) -> None:
     (line,) = problems(tmp_path, MINIMAL + "web:\n  backgrounds:\n    - beach.jpg\n")
     assert line == f"4: web.backgrounds[0]: no such file: {tmp_path}/beach.jpg"
+
+
+@pytest.mark.parametrize("written", ["$CREDENTIALS_DIRECTORY/camera", "${CREDENTIALS_DIRECTORY}/camera"])
+def test_a_credential_of_systemds_is_found_or_said_to_need_a_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    text = f"source: {{type: rtsp, url: 'rtsp://camera/', user: viewer, password_file: '{written}'}}\n"
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    (line,) = problems(tmp_path, text)
+    assert "source.password_file" in line
+    assert "CREDENTIALS_DIRECTORY" in line
+    assert "is not set" in line
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "camera").write_text("secret")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "given"))
+    source = load(tmp_path, text).source
+    assert source.type == "rtsp"
+    assert source.password_file == str(tmp_path / "given" / "camera")

@@ -3,11 +3,14 @@
 import threading
 import time
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import pytest
 
+from edge_seg.backgrounds import BackgroundSettings
 from edge_seg.config import Config, LatencySettings
 from edge_seg.engine import Engine
 from edge_seg.pyramid import Yuv444
@@ -207,3 +210,29 @@ def test_the_engine_ends_soon_though_the_model_hangs(mask_sync: Literal["budget"
     engine.run(stop)
     assert time.monotonic() - started < 4
     assert mask_sync == "exact" or engine.frames_out > 5
+
+
+def test_a_background_whose_file_has_gone_is_its_colour_when_the_picture_changes_its_size(
+    tmp_path: Path,
+) -> None:
+    """A daemon that runs is not ended by it, least of all with the status that forbids a restart."""
+    paper = tmp_path / "paper.png"
+    cv2.imwrite(str(paper), np.full((40, 60, 3), 90, np.uint8))
+    recorder = Recorder(120)
+
+    def vanish(_: object) -> Model:
+        paper.unlink()
+        return Model(0.001)
+
+    engine = Engine(
+        Config(source=SyntheticSettings(), background=BackgroundSettings(type="image", path=paper)),
+        outputs=DirectOutputs(recorder),
+        build_source=lambda: Metronome(((WIDTH, HEIGHT), (81, 63))),
+        build_model=vanish,
+    )
+    recorder.engine = engine
+    timer = threading.Timer(60, recorder.enough.set)
+    timer.start()
+    engine.run(recorder.enough)
+    timer.cancel()
+    assert (80, 62) in recorder.sizes

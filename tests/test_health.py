@@ -19,9 +19,10 @@ def output(name: str, state: str, cause: str | None = None) -> OutputStatus:
 
 
 WELL = Status(
-    frames_captured=1, frames_dropped=0, frames_out=1, frame_rate=30.0, shown_ns=NOW_NS - 30_000_000, source="camera",
-    source_cause=None, source_outages=0, model="m", model_failing=False, misses=0, model_runs=1, mask_age_ms=0.0,
-    mask_age_frames=0, plan=Plan("balanced", 4, 1), plan_changes=0, outputs=(output("rtsp", "running"),),
+    frames_captured=1, frames_dropped=0, frames_out=1, frame_rate=30.0, shown_ns=NOW_NS - 30_000_000,
+    left_ns=NOW_NS - 30_000_000, source="camera", source_cause=None, source_outages=0, model="m", model_failing=False,
+    misses=0, model_runs=1, mask_age_ms=0.0, mask_age_frames=0, plan=Plan("balanced", 4, 1), plan_changes=0,
+    outputs=(output("rtsp", "running"),),
 )  # fmt: skip
 OLD_NS = NOW_NS - 5_000_000_000
 

@@ -23,9 +23,9 @@ from tests.test_engine import Metronome, Model, Recorder
 
 SECOND_NS = 1_000_000_000
 LATENCY = (11.6, 30.4)
-NOBODY = OutputStatus("rtsp", "rtsp", "running", None, 0, 0, 0, None, 0, None)
-WATCHED = replace(NOBODY, viewers=2, frames=5)
-RETRYING = replace(NOBODY, state="retrying", cause="no server", viewers=None)
+NOBODY = OutputStatus("rtsp", "rtsp", "running", None, 0, 0, 0, None, 0, None, idle=True)
+WATCHED = replace(NOBODY, viewers=2, frames=5, idle=False)
+RETRYING = replace(NOBODY, state="retrying", cause="no server", viewers=None, idle=False)
 BEFORE = Status(
     frames_captured=0, frames_dropped=0, frames_out=0, frame_rate=0.0, shown_ns=None, left_ns=None, source=None,
     source_cause=None, source_outages=0, model=None, model_failing=False, misses=0, model_runs=0,

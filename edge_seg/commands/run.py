@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import logging
 import signal
 import threading
@@ -39,6 +40,8 @@ def register(commands: Subparsers) -> None:
 
 
 def handle(arguments: argparse.Namespace) -> int:
+    # What every thread does when the watchdog's SIGABRT, or a crash in a library, ends the process.
+    faulthandler.enable()
     limit_arenas()
     keep_freed()
     config = config_file.load(arguments.config)
