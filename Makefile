@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-vm test-arm64 test-tflite models eval bench lint format clean
+.PHONY: help setup setup-dev demo test test-vm test-picamera2 test-arm64 test-tflite models eval bench lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,7 +17,10 @@ test: setup-dev  ## run the test suite
 	.venv/bin/python -m pytest
 
 test-vm: setup-dev  ## a camera of the kernel's in a virtual machine: played, unplugged, plugged in (needs qemu-system-x86, kmod, cpio)
-	@tests/vm/run.sh
+	@tests/vm/run.sh v4l2
+
+test-picamera2: setup-dev  ## the real picamera2 on libcamera's test camera in a virtual machine (as root; needs debootstrap, gcc, too)
+	@tests/vm/run.sh picamera2
 
 eval: setup  ## mask quality on drawn sequences with exact masks (EVAL_DIR=... for others)
 	.venv/bin/edge-seg eval $(EVAL_DIR)

@@ -10,21 +10,26 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 from importlib import import_module
 from typing import Any
 
-import cv2
 import numpy as np
 
-from edge_seg.colour import bgr_to_i420
 from edge_seg.errors import ConfigError, SourceLost
-from edge_seg.geometry import WHOLE, Geometry, cropped, output_size, place, placed
+from edge_seg.geometry import WHOLE, Geometry, cropped, output_size
 from edge_seg.sources.base import CsiSettings, SourceFormat
 from edge_seg.sources.bounded import bounded
-from edge_seg.sources.gst import SKEW_NS, compress_range
-from edge_seg.types import I420, U8, Frame, Matrix
+from edge_seg.sources.csi_buffers import (
+    FORMATS,
+    Stream,
+    capture_time,
+    colours,
+    copy_picture,
+    same_shape,
+    stream_of,
+)
+from edge_seg.types import I420, Frame, Matrix
 
 log = logging.getLogger(__name__)
 
@@ -42,17 +47,6 @@ AWB_MODES = {
     "daylight": "Daylight",
     "cloudy": "Cloudy",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Stream:
-    """What libcamera made of a stream that was asked for."""
-
-    name: str
-    format: str
-    width: int
-    height: int
-    stride: int
 
 
 class CsiSource:
@@ -74,9 +68,9 @@ class CsiSource:
         self._camera: Any = None
         self._mapped: Any = None
         self._geometry = WHOLE
-        self._configured: list[_Stream] = []
+        self._configured: list[Stream] = []
         """What libcamera delivers."""
-        self._streams: list[_Stream] = []
+        self._streams: list[Stream] = []
         """What is taken of it."""
         self._matrix = Matrix.BT709
         self._format: SourceFormat | None = None
@@ -113,7 +107,7 @@ class CsiSource:
             )
             camera.configure(self._configuration(camera, libcamera))
             self._read_back(camera.camera_config)
-            camera.post_callback = self._take
+            camera.post_callback = lambda request: self._take(camera, request)
             camera.start()
             with self._changed:
                 self._changed.wait_for(lambda: self._newest or self._failure, FIRST_TIMEOUT_S)
@@ -121,7 +115,7 @@ class CsiSource:
                     raise self._failure or SourceLost(f"{self.name}: no picture within {FIRST_TIMEOUT_S:g} s")
         except (RuntimeError, IndexError, OSError, ValueError) as error:
             self.close()
-            raise SourceLost(f"{self.name}: {error}") from error
+            raise SourceLost(f"{self.name}: {_reason(error)}") from error
         except BaseException:
             self.close()
             raise
@@ -147,8 +141,7 @@ class CsiSource:
             self._changed.notify_all()
         if camera is None:
             return
-        camera.post_callback = None
-        if not bounded(camera.close, CLOSE_TIMEOUT_S):
+        if not bounded(lambda: _end(camera), CLOSE_TIMEOUT_S):
             log.warning("%s: libcamera does not let go of the camera; it is left behind", self.name)
 
     def _configuration(self, camera: Any, libcamera: Any) -> Any:
@@ -168,14 +161,14 @@ class CsiSource:
 
     def _read_back(self, config: Any) -> None:
         """Takes what was configured for what it is: a request for YUV420 has come out as BGR888 before."""
-        main = _stream("main", config["main"])
+        main = stream_of("main", config["main"])
         streams = [main]
-        if main.format not in ("YUV420", "BGR888", "RGB888"):
-            raise SourceLost(f"{self.name}: delivers {main.format}, expected YUV420, BGR888 or RGB888")
+        if main.format not in FORMATS:
+            raise SourceLost(f"{self.name}: delivers {main.format}, expected {', '.join(FORMATS)}")
         if main.format != "YUV420":
             log.warning("%s: delivers %s instead of YUV420; converting costs time", self.name, main.format)
         if config.get("lores") is not None:
-            small = _stream("lores", config["lores"])
+            small = stream_of("lores", config["lores"])
             if small.format == "YUV420" and same_shape(small, main):
                 streams.append(small)
             else:
@@ -184,7 +177,7 @@ class CsiSource:
                     self.name, small.format, small.width, small.height,
                 )  # fmt: skip
         self._configured = streams
-        self._matrix, self._full_range = _colours(config.get("colour_space"), main)
+        self._matrix, self._full_range = colours(config.get("colour_space"), main)
         self._place()
 
     def _place(self) -> None:
@@ -198,8 +191,10 @@ class CsiSource:
             self._matrix,
         )
 
-    def _take(self, request: Any) -> None:
+    def _take(self, camera: Any, request: Any) -> None:
         """Called by picamera2 with each picture, in its thread; the buffer goes back when this returns."""
+        if camera is not self._camera:
+            return
         arrival_ns = self._clock()
         seq, self._seq = self._seq, self._seq + 1
         with self._changed:
@@ -207,7 +202,7 @@ class CsiSource:
         try:
             main, *small = (self._copy(request, stream, geometry) for stream in streams)
             stamp = request.get_metadata().get("SensorTimestamp")
-        except (SourceLost, RuntimeError, OSError) as error:
+        except (SourceLost, RuntimeError, OSError, ValueError, BufferError) as error:
             with self._changed:
                 self._failure = (
                     error if isinstance(error, SourceLost) else SourceLost(f"{self.name}: {error}")
@@ -221,15 +216,19 @@ class CsiSource:
                 self._newest = frame
                 self._changed.notify_all()
 
-    def _copy(self, request: Any, stream: _Stream, geometry: Geometry) -> I420:
+    def _copy(self, request: Any, stream: Stream, geometry: Geometry) -> I420:
         with self._mapped(request, stream.name, reshape=False) as mapped:
-            memory: U8 = np.asarray(mapped.array).reshape(-1)
-            if stream.format == "YUV420":
-                picture = copy_yuv420(memory, stream, self._matrix, geometry)
-                if self._full_range:
-                    compress_range(picture)
-                return picture
-            return placed(copy_rgb(memory, stream, self._matrix), geometry)
+            # No name here for the memory: while one refers to it, the real MappedArray cannot unmap it.
+            return copy_picture(
+                np.asarray(mapped.array).reshape(-1), stream, self._matrix, self._full_range, geometry
+            )
+
+
+def _end(camera: Any) -> None:
+    camera.close()
+    # Not before: picamera2's thread looks whether there is a callback, and then calls what it finds. And not never:
+    # it refers to the camera, which would keep its buffers until the next collection.
+    camera.post_callback = None
 
 
 def load() -> tuple[Any, Any]:
@@ -256,11 +255,6 @@ def lores_size(width: int, height: int) -> tuple[int, int] | None:
     return 2 * -(-round(width * scale) // 2), 2 * -(-round(height * scale) // 2)
 
 
-def same_shape(small: _Stream, main: _Stream) -> bool:
-    """Whether both show the same part of the world: up to rounding to even sizes."""
-    return abs(small.width * main.height - small.height * main.width) <= 2 * max(main.width, main.height)
-
-
 def controls(settings: CsiSettings, known: Any, names: Any) -> dict[str, Any]:
     """The settings as libcamera's controls. Those that this camera does not know are left out, with a warning:
     a lens that cannot move, or a test camera without exposure."""
@@ -283,62 +277,14 @@ def controls(settings: CsiSettings, known: Any, names: Any) -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if name in known}
 
 
-def copy_yuv420(memory: U8, stream: _Stream, matrix: Matrix, geometry: Geometry = WHOLE) -> I420:
-    """One copy out of the driver's memory, rows as long as `stride` there, half of it in U and V."""
-    picture = I420.allocate(*output_size(stream.width, stream.height, geometry), matrix)
-    offset = 0
-    planes: list[U8] = []
-    for half in (1, 2, 2):
-        stride = stream.stride // half
-        rows, cols = -(-stream.height // half), -(-stream.width // half)
-        end = offset + stride * rows
-        if stride < cols or end - stride + cols > memory.size:
-            raise SourceLost(
-                f"{stream.name}: {stream.width}x{stream.height} with rows of {stream.stride} bytes does not fit "
-                f"into its buffer of {memory.size}"
-            )
-        planes.append(np.lib.stride_tricks.as_strided(memory[offset:], (rows, cols), (stride, 1)))
-        offset = end
-    place((planes[0], planes[1], planes[2]), geometry, picture)
-    return picture
-
-
-def copy_rgb(memory: U8, stream: _Stream, matrix: Matrix) -> I420:
-    """libcamera names the bytes from the last to the first: BGR888 is red, green, blue in memory."""
-    size = stream.stride * stream.height
-    if stream.stride < 3 * stream.width or memory.size < size:
-        raise SourceLost(f"{stream.name}: {stream.format} with rows of {stream.stride} bytes does not fit")
-    rows = memory[:size].reshape(stream.height, stream.stride)[:, : 3 * stream.width]
-    pixels: U8 = np.ascontiguousarray(rows).reshape(stream.height, stream.width, 3)
-    if stream.format == "BGR888":
-        pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), np.uint8)
-    return bgr_to_i420(pixels, matrix)
-
-
-def capture_time(stamp: object, arrival_ns: int, boot_ns: int) -> int:
-    """The sensor's time stamp on our monotonic clock. libcamera documents CLOCK_BOOTTIME and passes on what the
-    driver wrote, which is CLOCK_MONOTONIC: whichever makes sense is taken."""
-    if isinstance(stamp, int):
-        if 0 <= arrival_ns - stamp < SKEW_NS:
-            return stamp
-        if 0 <= boot_ns - stamp < SKEW_NS:
-            return arrival_ns - (boot_ns - stamp)
-    return arrival_ns
-
-
-def _stream(name: str, config: Any) -> _Stream:
-    width, height = config["size"]
-    stride = config.get("stride") or (width if config["format"] == "YUV420" else 3 * width)
-    return _Stream(name, str(config["format"]), int(width), int(height), int(stride))
-
-
-def _colours(space: Any, main: _Stream) -> tuple[Matrix, bool]:
-    """Matrix and whether the range is full, from a libcamera.ColorSpace."""
-    fallback = Matrix.BT709 if main.height > 576 else Matrix.BT601
-    encoding = getattr(getattr(space, "ycbcrEncoding", None), "name", "")
-    matrix = {"Rec709": Matrix.BT709, "Rec601": Matrix.BT601}.get(encoding, fallback)
-    is_full = getattr(getattr(space, "range", None), "name", "") == "Full"
-    return matrix, is_full and main.format == "YUV420"
+def _reason(error: Exception) -> str:
+    """What picamera2 says, with what was behind it: of itself it only says that its opening did not complete."""
+    reasons = [str(error).rstrip(".")]
+    if error.__cause__ is not None:
+        reasons.append(str(error.__cause__))
+    if any("busy" in reason.lower() or "acquire" in reason.lower() for reason in reasons):
+        reasons.append("another program uses the camera")
+    return ": ".join(reasons)
 
 
 def _boottime_ns() -> int:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from types import TracebackType
@@ -31,22 +32,34 @@ START_TIMEOUT_S = 30
 class RtspServer:
     """Starts it, talks to it, kills it. Use as a context manager."""
 
-    def __init__(self, port: int = 0, fps: int = 15, user: str = "", password: str = "") -> None:
-        self.port = port
+    def __init__(
+        self,
+        port: int = 0,
+        fps: int = 15,
+        user: str = "",
+        password: str = "",
+        address: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
+    ) -> None:
+        """`prefix`: a command that runs it somewhere else, in a network namespace that has `address`."""
+        self.port, self.address = port, address
         self._fps, self._user, self._password = fps, user, password
+        self._prefix = prefix
         self._process: subprocess.Popen[str] | None = None
 
     @property
     def url(self) -> str:
-        return f"rtsp://127.0.0.1:{self.port}/live"
+        return f"rtsp://{self.address}:{self.port}/live"
 
     def start(self) -> None:
         """Again on the port of the first time."""
         self._process = subprocess.Popen(
             [
+                *self._prefix,
                 sys.executable,
                 "-m",
                 "tests.faults.rtsp_server",
+                self.address,
                 str(self.port),
                 str(self._fps),
                 self._user,
@@ -150,11 +163,11 @@ class Camera:
         return b"".join(bytes(packet) for packet in self._encoder.encode(frame))
 
 
-def serve(port: int, fps: int, user: str, password: str) -> None:
+def serve(address: str, port: int, fps: int, user: str, password: str) -> None:
     _, rtsp, glib, _ = gstreamer.load("GstRtspServer", "GLib", "GstApp")
     camera = Camera(fps)
     server = rtsp.RTSPServer()
-    server.set_address("127.0.0.1")
+    server.set_address(address)
     server.set_service(str(port))
     factory = rtsp.RTSPMediaFactory()
     factory.set_shared(True)
@@ -189,4 +202,4 @@ def serve(port: int, fps: int, user: str, password: str) -> None:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4])
+    serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5])
