@@ -6,13 +6,15 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
 from edge_seg import gstreamer
 from edge_seg.errors import SinkError
-from edge_seg.sinks.base import OutputFormat
+
+if TYPE_CHECKING:  # the outputs import this module
+    from edge_seg.sinks.base import OutputFormat
 
 log = logging.getLogger(__name__)
 

@@ -263,6 +263,8 @@ def test_the_command_prints_one_json_object_or_a_table(capsys: pytest.CaptureFix
         "missing",
         "problems",
     } <= set(report)
+    # No driver of a test machine hangs or crashes: what stands here is a defect of ours.
+    assert report["problems"] == {}
     assert cli.main(["probe"]) == 0
     table = capsys.readouterr().out
     for heading in ("CAMERAS", "ENCODERS", "DISPLAYS", "RUNTIMES"):
