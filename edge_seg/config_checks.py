@@ -67,6 +67,15 @@ def _outputs(config: Config) -> Iterator[Problem]:
                     (*key, "encoder"),
                     f"{output.encoder} encodes {made}, not {output.codec} as `codec` says",
                 )
+        if output.type == "file":
+            keeps = [name for name in ("keep_mb", "keep_files") if getattr(output, name)]
+            if keeps and not (output.split_s or output.split_mb):
+                yield (
+                    (*key, keeps[0]),
+                    "the file that is being written is never removed: set split_s or split_mb",
+                )
+            if output.keep_mb and output.keep_mb < 2 * output.split_mb:
+                yield (*key, "keep_mb"), f"is less than two files of split_mb: {output.split_mb}"
 
 
 def _background(config: Config) -> Iterator[Problem]:

@@ -267,4 +267,8 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
         backgrounds=tuple(absolute(path) for path in web.backgrounds),
         token_file=None if web.token_file is None else absolute(web.token_file),
     )
+    changes["outputs"] = [
+        replace(output, path=str(absolute(output.path))) if output.type == "file" else output
+        for output in config.outputs
+    ]
     return config.model_copy(update=changes)

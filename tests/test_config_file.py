@@ -7,6 +7,7 @@ import yaml
 
 from edge_seg import config_file
 from edge_seg.errors import EXIT_CONFIG, ConfigError
+from edge_seg.sinks import OutputSettings
 from edge_seg.sources import SourceSettings
 
 MINIMAL = "source: {type: synthetic}\n"
@@ -251,6 +252,41 @@ def test_the_reference_configuration_names_every_key_of_every_source_with_its_de
             else:
                 assert example[name] == default, f"{defaults['type']}: {name}"
         assert set(example) == set(defaults)
+
+
+def test_the_reference_configuration_names_every_key_of_every_output_with_its_default() -> None:
+    text = Path("config/edge-seg.yaml").read_text().split("\noutputs:\n")[1].split("\n\n")[0]
+    lines = text.replace("\n# - type", "\n  - type").replace("\n#   ", "\n    ")
+    shown = yaml.safe_load(f"outputs:\n{lines}")["outputs"]
+    types = get_args(OutputSettings)
+    assert len(shown) == len(types)
+    for settings in types:
+        defaults = {field.name: field.default for field in fields(settings)}
+        example = next(block for block in shown if block["type"] == defaults["type"])
+        assert set(example) == set(defaults)
+        for name, default in defaults.items():
+            assert default is MISSING or example[name] == default, f"{defaults['type']}: {name}"
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ("path: a.avi", 'outputs[0].path: got "a.avi", allowed: a name that ends in .mp4 or .mkv'),
+        ("path: '%Y/a.mp4'", "the time in the name of the file only"),
+        ("path: 'a%c.mp4'", "not %c"),
+        ("keep_mb: 5, split_s: 0", "outputs[0].keep_mb: the file that is being written is never removed"),
+        ("keep_mb: 5, split_mb: 4", "outputs[0].keep_mb: is less than two files of split_mb: 4"),
+    ],
+)
+def test_a_recording_that_cannot_be_kept_is_refused(tmp_path: Path, keys: str, says: str) -> None:
+    (line,) = problems(tmp_path, f"{MINIMAL}outputs: [{{type: file, {keys}}}]\n")
+    assert says in line
+
+
+def test_a_recording_lies_beside_its_configuration(tmp_path: Path) -> None:
+    (output,) = load(tmp_path, MINIMAL + "outputs: [{type: file, path: 'rec/%Y.mp4'}]\n").outputs
+    assert output.type == "file"
+    assert output.path == str(tmp_path / "rec" / "%Y.mp4")
 
 
 def test_a_page_beyond_this_machine_needs_a_token_and_the_token_is_not_shown(tmp_path: Path) -> None:

@@ -3,14 +3,19 @@
 from typing import TypeAlias
 
 from edge_seg.sinks.base import OutputFormat, Sink
+from edge_seg.sinks.file import FileOutputSettings, FileSink
 from edge_seg.sinks.rtsp import RtspSettings, RtspSink
 
-__all__ = ["OutputFormat", "OutputSettings", "RtspSettings", "Sink", "open_sink"]
+__all__ = ["FileOutputSettings", "OutputFormat", "OutputSettings", "RtspSettings", "Sink", "open_sink"]
 
-OutputSettings: TypeAlias = RtspSettings
+OutputSettings: TypeAlias = RtspSettings | FileOutputSettings
 """The settings of any output: a union of one dataclass a kind, told apart by `type`."""
 
 
 def open_sink(settings: OutputSettings) -> Sink:
     """The output that the settings describe, not yet open."""
-    return RtspSink(settings)
+    match settings:
+        case FileOutputSettings():
+            return FileSink(settings)
+        case RtspSettings():
+            return RtspSink(settings)
