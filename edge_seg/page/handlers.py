@@ -264,7 +264,7 @@ class Moving(Picture):
     async def _send(self, view: View) -> None:
         number = 0
         self.write(b"--picture\r\n")
-        while not self.is_gone:
+        while not self.is_gone and not self.shared.preview.is_closed:
             found = await self.shared.preview.next(view, number, LOOK_S)
             if found is None:
                 continue

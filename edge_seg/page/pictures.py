@@ -46,11 +46,13 @@ def to_bgr(picture: I420, longest_px: int) -> U8:
 
 
 def draw_mask(bgr: U8, mask: Mask) -> None:
-    """Tints what the mask takes for the person, and draws a line where it is undecided (probability 0.5)."""
+    """Tints what the mask takes for the person, and draws a line around (probability 0.5)."""
     height, width = bgr.shape[:2]
     probability: F32 = np.asarray(cv2.resize(mask.probability, (width, height)), np.float32)
-    share = probability[..., None] * np.float32(_MASK_SHARE)
-    bgr[:] = np.rint(bgr + share * (np.array(_MASK_BGR, np.float32) - bgr)).astype(np.uint8)
     person = (probability > 0.5).astype(np.uint8)
+    tint = np.zeros((3, 4), np.float32)
+    tint[:, :3] = np.eye(3) * (1 - _MASK_SHARE)
+    tint[:, 3] = np.array(_MASK_BGR) * _MASK_SHARE
+    cv2.copyTo(cv2.transform(bgr, tint), person, bgr)
     contours, _ = cv2.findContours(person, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     cv2.drawContours(bgr, contours, -1, _EDGE_BGR, 1, cv2.LINE_AA)

@@ -42,6 +42,8 @@ class Preview:
         self._came = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._encoder: ThreadPoolExecutor | None = None
+        self.is_closed = False
+        """There will be no more pictures."""
 
     @property
     def watchers(self) -> int:
@@ -66,14 +68,16 @@ class Preview:
         deadline_s = time.monotonic() + timeout_s
         while self._number <= after or view not in self._newest:
             left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
+            if left_s <= 0 or self.is_closed:
                 return None
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._came.wait(), left_s)
         return self._number, self._newest[view]
 
     async def close(self) -> None:
-        """Ends what runs behind it."""
+        """Ends what runs behind it, and the waiting of those who look."""
+        self.is_closed = True
+        self._came.set()
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -130,6 +130,9 @@ class _Running:
             await preview.close()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(server.close_all_connections(), STOP_DEADLINE_S / 2)
+            deadline_s = self._loop.time() + STOP_DEADLINE_S / 4
+            while preview.watchers and self._loop.time() < deadline_s:
+                await asyncio.sleep(0.01)
 
         self._thread = threading.Thread(target=self._run, args=(serve(),), name="web", daemon=True)
         self._thread.start()

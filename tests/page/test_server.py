@@ -329,6 +329,7 @@ def test_requests_are_not_logged_and_the_thread_ends_soon(caplog: pytest.LogCapt
             assert time.monotonic() - started < 2
         stream.close()
     assert "nothing" not in caplog.text
+    assert "after headers written" not in caplog.text
     assert not [thread for thread in threading.enumerate() if thread.name == "web"]
 
 
