@@ -96,7 +96,8 @@ class Vitals:
         if not self.is_ready and is_alive and now_ns >= self._next_extend_ns:
             self._next_extend_ns = now_ns + EXTEND_EVERY_NS
             lines.append(f"EXTEND_TIMEOUT_USEC={EXTEND_US}")
-        said = (status.source, status.source_cause, tuple(one.state for one in status.outputs), self.note)
+        states = tuple(one.state for one in status.outputs)
+        said = (status.source, status.source_cause, status.frames_out > 0, states, self.note)
         if said != self._said or now_ns >= self._next_status_ns:
             self._said, self._next_status_ns = said, now_ns + STATUS_EVERY_NS
             lines.append("STATUS=" + self.text(status, latency_ms))

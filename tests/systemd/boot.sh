@@ -43,6 +43,8 @@ cat > "$root/etc/systemd/system/machine.target" <<TEXT
 DefaultDependencies=no
 Wants=systemd-journald.service
 TEXT
+# As multi-user.target wants it.
+printf '[Unit]\nWants=edge-seg.service\n' > "$root/etc/systemd/system/boot.target"
 for target in sysinit basic network shutdown; do
     printf '[Unit]\nDefaultDependencies=no\n' > "$root/etc/systemd/system/$target.target"
 done
@@ -58,5 +60,7 @@ mkdir -p "$root/old"
 cd "$root"
 pivot_root . old
 umount -l /old
+# Credentials are mounted by a process with a mount namespace of its own, and have to come back from there.
+mount --make-rshared /
 echo ready
 exec env -i container=edge-seg-test "PATH=$PATH" /lib/systemd/systemd --unit=machine.target --log-target=journal --show-status=no
