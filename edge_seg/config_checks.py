@@ -13,6 +13,7 @@ from edge_seg.encoders import RANKED, Encoding
 from edge_seg.errors import ConfigError, ModelError
 from edge_seg.model_card import read_model, resolve_model
 from edge_seg.page.settings import WebSettings, is_loopback, read_token
+from edge_seg.sinks.rtsp import RtspSettings
 
 WIDE = (1280, 720)
 
@@ -67,6 +68,9 @@ def _outputs(config: Config) -> Iterator[Problem]:
                     (*key, "encoder"),
                     f"{output.encoder} encodes {made}, not {output.codec} as `codec` says",
                 )
+        if output.type == "rtsp":
+            for found, what in _rtsp_output(output):
+                yield (*key, *found), what
         if output.type == "file":
             keeps = [name for name in ("keep_mb", "keep_files") if getattr(output, name)]
             if keeps and not (output.split_s or output.split_mb):
@@ -76,6 +80,29 @@ def _outputs(config: Config) -> Iterator[Problem]:
                 )
             if output.keep_mb and output.keep_mb < 2 * output.split_mb:
                 yield (*key, "keep_mb"), f"is less than two files of split_mb: {output.split_mb}"
+
+
+def _rtsp_output(output: RtspSettings) -> Iterator[Problem]:
+    names = [user.name for user in output.users]
+    for number, user in enumerate(output.users):
+        key = ("users", number)
+        if names.index(user.name) != number:
+            yield (*key, "name"), f"{user.name} stands twice"
+        if user.password_file is not None:
+            yield from _file((*key, "password_file"), Path(user.password_file))
+        if user.password_file is not None and user.password_env is not None:
+            yield (*key, "password_env"), "password_file says the password already: one of the two"
+        if user.password_file is None and user.password_env is None:
+            yield key, "needs a password_file or a password_env"
+    if output.tls is None:
+        return
+    paths = {"certificate": Path(output.tls.certificate), "key": Path(output.tls.key)}
+    if output.tls.self_signed and not any(path.exists() for path in paths.values()):
+        if not paths["key"].parent.is_dir():
+            yield ("tls", "key"), f"there is no folder {paths['key'].parent}"
+        return
+    for name, path in paths.items():
+        yield from _file(("tls", name), path)
 
 
 def _background(config: Config) -> Iterator[Problem]:

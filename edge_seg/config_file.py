@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -18,6 +18,7 @@ from edge_seg import config_checks
 from edge_seg.config import Config
 from edge_seg.config_checks import nearest
 from edge_seg.errors import ConfigError
+from edge_seg.sinks import OutputSettings
 
 Key = tuple[str | int, ...]
 """Where a value stands: ("outputs", 0, "port")."""
@@ -267,8 +268,24 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
         backgrounds=tuple(absolute(path) for path in web.backgrounds),
         token_file=None if web.token_file is None else absolute(web.token_file),
     )
-    changes["outputs"] = [
-        replace(output, path=str(absolute(output.path))) if output.type == "file" else output
-        for output in config.outputs
-    ]
+    changes["outputs"] = [_output_with_absolute_paths(output, absolute) for output in config.outputs]
     return config.model_copy(update=changes)
+
+
+def _output_with_absolute_paths(
+    output: OutputSettings, absolute: Callable[[str | Path], Path]
+) -> OutputSettings:
+    if output.type == "file":
+        return replace(output, path=str(absolute(output.path)))
+    if output.type == "rtsp":
+        users = tuple(
+            user
+            if user.password_file is None
+            else replace(user, password_file=str(absolute(user.password_file)))
+            for user in output.users
+        )
+        tls = output.tls and replace(
+            output.tls, certificate=str(absolute(output.tls.certificate)), key=str(absolute(output.tls.key))
+        )
+        return replace(output, users=users, tls=tls)
+    return output

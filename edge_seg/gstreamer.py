@@ -39,7 +39,7 @@ def _load(*namespaces: str) -> Any:
 
         gi.require_version("Gst", "1.0")
         for namespace in namespaces:
-            gi.require_version(namespace, "2.0" if namespace == "GLib" else "1.0")
+            gi.require_version(namespace, "2.0" if namespace in ("GLib", "Gio") else "1.0")
         from gi.repository import Gst
 
         modules = tuple(import_module(f"gi.repository.{namespace}") for namespace in namespaces)

@@ -177,6 +177,54 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         config_file.load(binary)
 
 
+def test_viewers_passwords_and_certificates_are_looked_for_and_not_shown(tmp_path: Path) -> None:
+    text = MINIMAL + (
+        "outputs:\n"
+        "  - type: rtsp\n"
+        "    users:\n"
+        "      - {name: anna, password_file: anna.txt}\n"
+        "      - {name: anna, password_env: X, password_file: anna.txt}\n"
+        "      - {name: bob}\n"
+        "    tls: {certificate: cert.pem, key: key.pem}\n"
+    )
+    found = problems(tmp_path, text)
+    assert found == [
+        f"5: outputs[0].users[0].password_file: no such file: {tmp_path}/anna.txt",
+        "6: outputs[0].users[1].name: anna stands twice",
+        f"6: outputs[0].users[1].password_file: no such file: {tmp_path}/anna.txt",
+        "6: outputs[0].users[1].password_env: password_file says the password already: one of the two",
+        "7: outputs[0].users[2]: needs a password_file or a password_env",
+        f"8: outputs[0].tls.certificate: no such file: {tmp_path}/cert.pem",
+        f"8: outputs[0].tls.key: no such file: {tmp_path}/key.pem",
+    ]
+    (tmp_path / "anna.txt").write_text("s3cret\n")
+    config = load(
+        tmp_path,
+        MINIMAL + "outputs:\n  - type: rtsp\n    users: [{name: anna, password_file: anna.txt}]\n"
+        "    tls: {certificate: cert.pem, key: key.pem, self_signed: true}\n",
+    )
+    assert "s3cret" not in config_file.dump(config)
+    output = config.outputs[0]
+    assert output.type == "rtsp"
+    assert output.users[0].password_file == str(tmp_path / "anna.txt")
+    assert output.tls is not None
+    assert output.tls.key == str(tmp_path / "key.pem")
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ("path: live", '2: outputs[0].path: got "live", allowed: '),
+        ("transports: []", "2: outputs[0].transports: got [], allowed: "),
+        ("multicast: {address: 10.0.0.1}", '2: outputs[0].multicast.address: got "10.0.0.1", allowed: '),
+        ("users: [{name: anna, rol: view}]", "2: outputs[0].users[0].rol: unknown key (did you mean role?)"),
+    ],
+)
+def test_keys_of_the_rtsp_output_are_checked(tmp_path: Path, keys: str, expected: str) -> None:
+    (line,) = problems(tmp_path, MINIMAL + f"outputs: [{{type: rtsp, {keys}}}]\n")
+    assert line.startswith(expected)
+
+
 def test_an_encoder_of_another_codec_is_refused(tmp_path: Path) -> None:
     (line,) = problems(
         tmp_path, MINIMAL + "outputs:\n  - type: rtsp\n    codec: h265\n    encoder: x264enc\n"

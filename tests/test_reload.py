@@ -22,6 +22,7 @@ from edge_seg.matte import MatteSettings
 from edge_seg.model_card import DelegateSettings, ModelCard, ModelSettings
 from edge_seg.pyramid import Yuv444
 from edge_seg.reload import EFFECTS, changed_keys, effect_of
+from edge_seg.sinks.rtsp import MulticastSettings, RtspUser, TlsSettings
 from edge_seg.sources import SourceSettings, SyntheticSettings
 from edge_seg.types import F32, I420, Frame
 from tests.direct import DirectOutputs
@@ -131,6 +132,10 @@ OTHERS: dict[str, Any] = {
     "source.motion": "walk",
     "source.type": None,
     "outputs[0].type": None,
+    "outputs[0].users": (RtspUser("anna"),),
+    "outputs[0].tls": TlsSettings("/nowhere.pem", "/nowhere.pem"),
+    "outputs[0].transports": ("tcp",),
+    "outputs[0].multicast": MulticastSettings(),
 }
 """Another allowed value of the keys that are not numbers, yes or no, or one of a list of words."""
 
