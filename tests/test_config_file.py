@@ -214,9 +214,12 @@ def test_viewers_passwords_and_certificates_are_looked_for_and_not_shown(tmp_pat
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
-        ("path: live", '2: outputs[0].path: got "live", allowed: '),
+        ("path: live", '2: outputs[0].path: got "live", allowed: a path such as /live'),
         ("transports: []", "2: outputs[0].transports: got [], allowed: "),
-        ("multicast: {address: 10.0.0.1}", '2: outputs[0].multicast.address: got "10.0.0.1", allowed: '),
+        (
+            "multicast: {address: 10.0.0.1}",
+            '2: outputs[0].multicast.address: got "10.0.0.1", allowed: an IPv4 multicast',
+        ),
         ("users: [{name: anna, rol: view}]", "2: outputs[0].users[0].rol: unknown key (did you mean role?)"),
     ],
 )
@@ -313,7 +316,8 @@ def test_the_reference_configuration_names_every_key_of_every_output_with_its_de
         example = next(block for block in shown if block["type"] == defaults["type"])
         assert set(example) == set(defaults)
         for name, default in defaults.items():
-            assert default is MISSING or example[name] == default, f"{defaults['type']}: {name}"
+            value = tuple(example[name]) if isinstance(default, tuple) else example[name]
+            assert default is MISSING or value == default, f"{defaults['type']}: {name}"
 
 
 @pytest.mark.parametrize(

@@ -6,20 +6,26 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le, Len, MinLen, MultipleOf, Predicate
+from annotated_types import Ge, Le, Len, MinLen, MultipleOf
+from pydantic import AfterValidator
 
 from edge_seg.encoders import Encoding
 
 
-def _is_multicast(address: str) -> bool:
+def _multicast(address: str) -> str:
     try:
-        return ipaddress.IPv4Address(address).is_multicast
+        is_multicast = ipaddress.IPv4Address(address).is_multicast
     except ValueError:
-        return False
+        is_multicast = False
+    if not is_multicast:
+        raise ValueError("an IPv4 multicast address, such as 239.255.42.42")
+    return address
 
 
-def _is_plain_path(path: str) -> bool:
-    return path.startswith("/") and path.isprintable() and not set(path) & set(" ?#")
+def _plain_path(path: str) -> str:
+    if not path.startswith("/") or not path.isprintable() or set(path) & set(" ?#"):
+        raise ValueError("a path such as /live")
+    return path
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class TlsSettings:
 class MulticastSettings:
     """One stream into the network for all viewers who ask for it. It is encrypted for none of them."""
 
-    address: Annotated[str, Predicate(_is_multicast)] = "239.255.42.42"
+    address: Annotated[str, AfterValidator(_multicast)] = "239.255.42.42"
     """An IPv4 multicast address, 239.0.0.0/8 by custom."""
     port: Annotated[int, Ge(1024), Le(65534), MultipleOf(2)] = 5004
     """Of RTP; RTCP takes the next one."""
@@ -68,7 +74,7 @@ class RtspSettings(Encoding):
     """The address to listen on. 0.0.0.0 is every network this machine is in."""
     port: Annotated[int, Ge(0), Le(65535)] = 8554
     """0 takes any free port and logs which."""
-    path: Annotated[str, Predicate(_is_plain_path)] = "/live"
+    path: Annotated[str, AfterValidator(_plain_path)] = "/live"
     users: tuple[RtspUser, ...] = ()
     """Who may watch; without users, everybody who can connect."""
     tls: TlsSettings | None = None
