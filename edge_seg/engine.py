@@ -250,7 +250,7 @@ class Engine:
                 leftover()
             self._prints = prints
             report = ReloadReport(changes, (time.monotonic_ns() - started_ns) / 1e6)
-            log.info("reloaded in %.0f ms: %s", report.took_ms, report)
+            log.info("reloaded in %.0f ms: %s", report.took_ms, report, extra={"event": "reloaded"})
             return report
 
     def _change(self, key: str) -> Change:
@@ -382,14 +382,14 @@ class Engine:
         in_time, change = self._pacer.left(frame.captured_ns, tail_started_ns, work_ns, now_ns)
         if change is not None:
             self._plan_changes += 1
-            log.info("%s: from now on %s", change.reason, change.plan)
+            log.info("%s: from now on %s", change.reason, change.plan, extra={"event": "plan"})
             self._stage.pipeline.spend(change.plan)
         if not in_time and self._config.mask_sync == "budget" and now_ns >= self._next_miss_log_ns:
             self._next_miss_log_ns = now_ns + MISS_LOG_INTERVAL_NS
             log.warning(
                 "a frame left %.1f ms after its capture, the budget is %g ms (%d of %d frames so far)",
                 (now_ns - frame.captured_ns) / 1e6, self._config.latency.budget_ms, self._pacer.misses,
-                self.frames_out,
+                self.frames_out, extra={"event": "deadline_missed", "misses": self._pacer.misses},
             )  # fmt: skip
 
     def _show_slate(self) -> None:

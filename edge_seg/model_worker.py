@@ -143,17 +143,23 @@ class ModelWorker:
             took_ns = time.monotonic_ns() - self._started_ns
             self.typical_ns = took_ns if self.typical_ns == 0 else (7 * self.typical_ns + took_ns) // 8
             self._times.record("model", took_ns)
-            self.failing = False
+            was_failing, self.failing = self.failing, False
             self.runs += 1
             self._running_seq = None
             self._masks = [*self._masks[1 - KEPT_MASKS :], mask]
             self._condition.notify_all()
+        if was_failing:
+            log.info("the model works again", extra={"event": "model_back"})
 
     def _on_failure(self, error: ModelError) -> None:
         with self._condition:
-            self.failing = True
+            was_failing, self.failing = self.failing, True
             self._running_seq = None
             self._condition.notify_all()
-        log.error("the model failed, trying again in %g s: %s", RETRY_S, error)
+        log.log(
+            logging.DEBUG if was_failing else logging.ERROR,
+            "the model failed, trying again every %g s until it works: %s", RETRY_S, error,
+            extra={"event": "model_failed"},
+        )  # fmt: skip
         with self._condition:
             self._condition.wait_for(lambda: self._stopping, RETRY_S)

@@ -312,7 +312,11 @@ class OutputWorker:
         if time.monotonic_ns() - self._opened_ns < self._patience.steady_s * 1e9:
             return
         if self._lost_ns is not None:
-            log.info("output %s back after %.1f s", self.name, (self._opened_ns - self._lost_ns) / 1e9)
+            seconds = (self._opened_ns - self._lost_ns) / 1e9
+            log.info(
+                "output %s back after %.1f s", self.name, seconds,
+                extra={"event": "output_back", "output": self.name, "after_s": round(seconds, 1)},
+            )  # fmt: skip
         self._lost_ns, self._attempt, self._cause = None, 0, None
 
     def _lose(self, cause: EdgeSegError) -> None:
@@ -328,9 +332,15 @@ class OutputWorker:
         self._lost_ns = time.monotonic_ns()
         if self._was_open:
             self._restarts += 1
-            log.warning("output %s lost, trying again until it is back: %s", self.name, cause)
+            log.warning(
+                "output %s lost, trying again until it is back: %s", self.name, cause,
+                extra={"event": "output_lost", "output": self.name},
+            )  # fmt: skip
         else:
-            log.warning("output %s not there yet, trying again until it is: %s", self.name, cause)
+            log.warning(
+                "output %s not there yet, trying again until it is: %s", self.name, cause,
+                extra={"event": "output_missing", "output": self.name},
+            )  # fmt: skip
 
     def _pause_s(self) -> float:
         """Exponential back-off with jitter, so that many daemons do not return to one server in step."""

@@ -157,9 +157,15 @@ class Supervisor:
                 fresh = reader.freshness
                 self._lost_ns = fresh.changed_ns if fresh.stuck_at is not None else fresh.last_ns
                 self.outages += 1
-                log.warning("source lost, trying again until it is back: %s", cause)
+                log.warning(
+                    "source lost, trying again until it is back: %s", cause, extra={"event": "source_lost"}
+                )
             elif attempt == 0:
-                log.warning("no source yet, trying again until there is one: %s", cause)
+                log.warning(
+                    "no source yet, trying again until there is one: %s",
+                    cause,
+                    extra={"event": "source_missing"},
+                )
             else:
                 log.debug("source still lost: %s", cause)
             with self._changed:
@@ -217,7 +223,10 @@ class Supervisor:
         self.source = reader.source
         if not self._is_first and self._lost_ns is not None:
             seconds = (time.monotonic_ns() - self._lost_ns) / 1e9
-            log.info("source back after %.1f s: %s", seconds, reader.source.name)
+            log.info(
+                "source back after %.1f s: %s", seconds, reader.source.name,
+                extra={"event": "source_back", "after_s": round(seconds, 1)},
+            )  # fmt: skip
         self._is_first, self._lost_ns, self.cause = False, None, None
         self._stuck_at = None
 

@@ -1,3 +1,4 @@
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -100,6 +101,34 @@ def test_a_model_that_fails_is_built_anew(monkeypatch: pytest.MonkeyPatch) -> No
     assert worker.runs == 1
     assert not worker.failing
     assert worker.stop(5)
+
+
+def test_a_model_that_goes_on_failing_is_one_line_and_its_return_another(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(model_worker, "RETRY_S", 0.001)
+    healthy, tries = GatedSegmenter(), []
+
+    class Broken:
+        def infer(self, small: Yuv444) -> F32:
+            raise ModelError("broken")
+
+    def rebuild() -> MaskModel:
+        tries.append(1)
+        return Broken() if len(tries) < 5 else healthy
+
+    healthy.gate.release()
+    with caplog.at_level(logging.INFO):
+        worker = worker_of(Broken(), rebuild)
+        deadline = time.monotonic() + 20
+        while worker.runs == 0 and time.monotonic() < deadline:
+            worker.submit(SMALL, 1, 0)
+            time.sleep(0.002)
+        healthy.gate.release(10)  # for what was submitted meanwhile
+        assert worker.stop(5)
+    events = [getattr(record, "event", None) for record in caplog.records]
+    assert len(tries) == 5
+    assert events == ["model_failed", "model_back"]
 
 
 def test_stop_does_not_wait_for_an_inference_that_hangs() -> None:
