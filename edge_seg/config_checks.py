@@ -13,7 +13,9 @@ from edge_seg.encoders import RANKED, Encoding
 from edge_seg.errors import ConfigError, ModelError
 from edge_seg.model_card import read_model, resolve_model
 from edge_seg.page.settings import WebSettings, is_loopback, read_token
-from edge_seg.sinks.rtsp import RtspSettings
+from edge_seg.sinks import PushSettings
+from edge_seg.sinks.rtsp import RtspSettings, RtspUser
+from edge_seg.sources import RtspSourceSettings
 
 WIDE = (1280, 720)
 
@@ -49,12 +51,8 @@ def _source(config: Config) -> Iterator[Problem]:
     if source.type == "csi" and source.tuning_file is not None:
         yield from _file(("source", "tuning_file"), Path(source.tuning_file))
     if source.type == "rtsp":
-        if source.password_file is not None:
-            yield from _file(("source", "password_file"), Path(source.password_file))
-        if source.password_file is not None and source.password_env is not None:
-            yield ("source", "password_env"), "password_file says the password already: one of the two"
-        has_password = source.password_file is not None or source.password_env is not None
-        if has_password and not source.user:
+        yield from _password(("source",), source)
+        if _has_password(source) and not source.user:
             yield ("source", "user"), "is missing: there is a password without a user"
 
 
@@ -71,6 +69,8 @@ def _outputs(config: Config) -> Iterator[Problem]:
         if output.type == "rtsp":
             for found, what in _rtsp_output(output):
                 yield (*key, *found), what
+        if output.type == "push":
+            yield from _push(key, output)
         if output.type == "file":
             keeps = [name for name in ("keep_mb", "keep_files") if getattr(output, name)]
             if keeps and not (output.split_s or output.split_mb):
@@ -88,10 +88,7 @@ def _rtsp_output(output: RtspSettings) -> Iterator[Problem]:
         key = ("users", number)
         if names.index(user.name) != number:
             yield (*key, "name"), f"{user.name} stands twice"
-        if user.password_file is not None:
-            yield from _file((*key, "password_file"), Path(user.password_file))
-        if user.password_file is not None and user.password_env is not None:
-            yield (*key, "password_env"), "password_file says the password already: one of the two"
+        yield from _password(key, user)
         if user.password_file is None and user.password_env is None:
             yield key, "needs a password_file or a password_env"
     if output.tls is None:
@@ -103,6 +100,30 @@ def _rtsp_output(output: RtspSettings) -> Iterator[Problem]:
         return
     for name, path in paths.items():
         yield from _file(("tls", name), path)
+
+
+def _push(key: Key, output: PushSettings) -> Iterator[Problem]:
+    yield from _password(key, output)
+    scheme = output.url.partition(":")[0]
+    if scheme.startswith("rtsp") and _has_password(output) and not output.user:
+        yield (*key, "user"), "is missing: there is a password without a user"
+    if output.user and not _has_password(output):
+        yield (*key, "password_file"), "is missing: there is a user without a password"
+    if output.user and scheme == "srt":
+        yield (*key, "user"), "SRT knows no users, only a passphrase (password_file)"
+    if output.codec != "h264" and scheme.startswith("rtmp"):
+        yield (*key, "codec"), "RTMP carries h264 only"
+
+
+def _has_password(settings: RtspSourceSettings | PushSettings) -> bool:
+    return settings.password_file is not None or settings.password_env is not None
+
+
+def _password(key: Key, settings: RtspSourceSettings | PushSettings | RtspUser) -> Iterator[Problem]:
+    if settings.password_file is not None:
+        yield from _file((*key, "password_file"), Path(settings.password_file))
+        if settings.password_env is not None:
+            yield (*key, "password_env"), "password_file says the password already: one of the two"
 
 
 def _background(config: Config) -> Iterator[Problem]:

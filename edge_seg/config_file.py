@@ -182,6 +182,7 @@ def _shown(value: object) -> str:
         return "nothing"
     text = json.dumps(value, default=str, ensure_ascii=False)
     text = re.sub(r"://[^/\s]*@", "://***@", text)  # a password in a URL is for nobody's log
+    text = re.sub(r"(passphrase=)[^&\"\s]*", r"\1***", text)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -277,6 +278,9 @@ def _output_with_absolute_paths(
 ) -> OutputSettings:
     if output.type == "file":
         return replace(output, path=str(absolute(output.path)))
+    if output.type == "push":
+        file = output.password_file
+        return output if file is None else replace(output, password_file=str(absolute(file)))
     if output.type == "rtsp":
         users = tuple(
             user

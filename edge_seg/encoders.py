@@ -186,6 +186,7 @@ RANKED: tuple[Encoder, ...] = (
 
 _failed: dict[str, str] = {}
 """Elements that passed their trial and failed at work, and how."""
+_announced: set[str] = set()
 _trying = threading.Lock()
 
 
@@ -243,7 +244,12 @@ def choose(
         problem = problem or works(encoder, size)
         if problem is None:
             kind = "hardware" if encoder.hardware else "software"
-            log.info("encoding %s with %s (%s)", _NAMES[codec], encoder.element, kind)
+            # Once: an output that is lost chooses again with every try to be back.
+            log.log(
+                logging.DEBUG if encoder.element in _announced else logging.INFO,
+                "encoding %s with %s (%s)", _NAMES[codec], encoder.element, kind,
+            )  # fmt: skip
+            _announced.add(encoder.element)
             return encoder
         refused.append(f"{encoder.element}: {problem}")
     raise SinkError(

@@ -335,6 +335,26 @@ def test_a_recording_that_cannot_be_kept_is_refused(tmp_path: Path, keys: str, s
     assert says in line
 
 
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ("url: http://server/", "allowed: a URL such as rtsp://server:8554/camera"),
+        ("url: rtsp://me:s3cret@server/", "a URL without user and password"),
+        ("url: 'srt://server:1?passphrase=s3cret'", "a URL without user and password"),
+        ("url: srt://server", "an SRT URL with a port"),
+        ("url: rtsp://server/, user: me", "outputs[0].password_file: is missing"),
+        ("url: rtsp://server/, password_env: P", "outputs[0].user: is missing"),
+        ("url: rtsp://server/, user: me, password_file: none", "outputs[0].password_file: no such file"),
+        ("url: 'srt://server:1', user: me, password_env: P", "outputs[0].user: SRT knows no users"),
+        ("url: rtmp://server/live, codec: h265", "outputs[0].codec: RTMP carries h264 only"),
+    ],
+)
+def test_what_cannot_be_published_is_refused(tmp_path: Path, keys: str, says: str) -> None:
+    (line,) = problems(tmp_path, f"{MINIMAL}outputs: [{{type: push, {keys}}}]\n")
+    assert says in line
+    assert "s3cret" not in line
+
+
 def test_a_recording_lies_beside_its_configuration(tmp_path: Path) -> None:
     (output,) = load(tmp_path, MINIMAL + "outputs: [{type: file, path: 'rec/%Y.mp4'}]\n").outputs
     assert output.type == "file"
