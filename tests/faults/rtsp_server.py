@@ -163,9 +163,9 @@ class Camera:
         return b"".join(bytes(packet) for packet in self._encoder.encode(frame))
 
 
-def serve(address: str, port: int, fps: int, user: str, password: str) -> None:
+def serve(address: str, port: int, camera: Any, user: str = "", password: str = "") -> None:
+    """Serves what `camera` pushes (`Camera`, or one alike) until its standard input ends."""
     _, rtsp, glib, _ = gstreamer.load("GstRtspServer", "GLib", "GstApp")
-    camera = Camera(fps)
     server = rtsp.RTSPServer()
     server.set_address(address)
     server.set_service(str(port))
@@ -202,4 +202,4 @@ def serve(address: str, port: int, fps: int, user: str, password: str) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5])
+    serve(sys.argv[1], int(sys.argv[2]), Camera(int(sys.argv[3])), sys.argv[4], sys.argv[5])
