@@ -1,8 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-vm test-picamera2 test-arm64 test-tflite models eval bench lint format clean
+.PHONY: help setup setup-dev demo test test-vm test-picamera2 test-arm64 test-tflite models eval bench lint format clean install uninstall deb test-deb
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:  ## install what is missing: apt packages, .venv, Python packages
 	@scripts/setup.sh demo
@@ -21,6 +21,18 @@ test-vm: setup-dev  ## a camera of the kernel's in a virtual machine: played, un
 
 test-picamera2: setup-dev  ## the real picamera2 on libcamera's test camera in a virtual machine (as root; needs debootstrap, gcc, too)
 	@tests/vm/run.sh picamera2
+
+test-deb:  ## the package installed, used, upgraded and purged in a clean chroot (needs root and debootstrap; after make deb)
+	@tests/deb/run.sh
+
+install:  ## the daemon as a service of this machine: sudo make install (docs/install.md)
+	@scripts/install.sh
+
+uninstall:  ## takes away what `make install` brought, but for the configuration
+	@scripts/install.sh --remove
+
+deb:  ## a Debian package for this machine's kind, in build/
+	@scripts/deb/build.sh
 
 eval: setup  ## mask quality on drawn sequences with exact masks (EVAL_DIR=... for others)
 	.venv/bin/edge-seg eval $(EVAL_DIR)

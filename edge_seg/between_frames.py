@@ -6,6 +6,7 @@ import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout  # Python 3.10's is not the builtin
 from typing import Any, TypeVar
 
 from edge_seg.errors import EdgeSegError
@@ -36,7 +37,7 @@ class BetweenFrames:
             self.close()
         try:
             return future.result(PATIENCE_S)
-        except TimeoutError:
+        except FutureTimeout:
             if future.cancel():
                 raise EdgeSegError(f"the frame loop did not come to it within {PATIENCE_S:g} s") from None
             return future.result()  # begun in the last moment
