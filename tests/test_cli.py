@@ -96,10 +96,33 @@ def test_snapshot_writes_a_picture_of_the_source_s_size(tmp_path: Path) -> None:
 def test_snapshot_refuses_what_it_cannot_write_before_it_starts(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text(SOURCE)
-    for out, reason in ((tmp_path / "out.txt", "ends in .png"), (tmp_path / "no" / "out.png", "no folder")):
+    (tmp_path / "folder.png").mkdir()
+    for out, reason in (
+        (tmp_path / "out.txt", "ends in .png"),
+        (tmp_path / "no" / "out.png", "no folder"),
+        (tmp_path / "folder.png", "is not a file"),
+    ):
         done = edge_seg("snapshot", file, out)
         assert done.returncode == 78
         assert reason in done.stderr
+
+
+def test_a_snapshot_replaces_a_picture_only_when_it_has_one(tmp_path: Path) -> None:
+    file, out = tmp_path / "c.yaml", tmp_path / "out.jpg"
+    file.write_text(SOURCE)
+    out.write_bytes(b"before")
+    done = edge_seg("snapshot", file, out, "--timeout", "0.01")
+    assert done.returncode == 1
+    assert "no frame with a mask within" in done.stderr
+    assert out.read_bytes() == b"before"
+    sizes = []
+    for quality in ("95", "20"):
+        done = edge_seg("snapshot", file, out, "--quality", quality)
+        assert done.returncode == 0, done.stderr
+        assert cv2.imread(str(out)).shape == (180, 320, 3)
+        sizes.append(out.stat().st_size)
+    assert sizes[1] < 0.6 * sizes[0]
+    assert {path.name for path in tmp_path.iterdir()} == {"c.yaml", "out.jpg"}
 
 
 def test_bench_prints_the_figures_of_its_contract() -> None:

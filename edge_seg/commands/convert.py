@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import threading
 import time
@@ -17,10 +16,11 @@ from edge_seg.commands import Subparsers
 from edge_seg.config import Config
 from edge_seg.conversion.converter import Converter
 from edge_seg.conversion.recording import Recording
-from edge_seg.conversion.target import Target
 from edge_seg.conversion.writer import MUXERS, Stopped, Wanted, Writer
 from edge_seg.errors import EXIT_OK, ConfigError, EdgeSegError
 from edge_seg.sinks.base import OutputFormat
+from edge_seg.stopping import interrupted_by_signals
+from edge_seg.target import Target
 
 DEFAULT_QUALITY = 19
 
@@ -64,14 +64,8 @@ def handle(arguments: argparse.Namespace) -> int:
     config = Config() if arguments.config is None else config_file.load(arguments.config)
     check(arguments.input, arguments.out)
     stop = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
+    with interrupted_by_signals(stop):
         return _run(config, arguments, stop)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _run(config: Config, arguments: argparse.Namespace, stop: threading.Event) -> int:

@@ -12,9 +12,12 @@ import cv2
 from edge_seg import config_file
 from edge_seg.colour import i420_to_bgr
 from edge_seg.commands import Subparsers
+from edge_seg.config import Config
 from edge_seg.engine import Engine
 from edge_seg.errors import EXIT_OK, ConfigError, SourceLost
 from edge_seg.sinks.base import OutputFormat, Sink
+from edge_seg.stopping import interrupted_by_signals
+from edge_seg.target import Target
 from edge_seg.types import I420, U8
 
 SETTLED_FRAMES = 15
@@ -33,7 +36,16 @@ def register(commands: Subparsers) -> None:
     parser.add_argument(
         "--timeout", metavar="S", type=float, default=30, help="give up after so many seconds (default: 30)"
     )
+    parser.add_argument(
+        "--quality", metavar="N", type=_quality, default=95, help="of a JPEG, 1 to 100 (default: 95)"
+    )
     parser.set_defaults(handler=handle)
+
+
+def _quality(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 100, got {text!r}")
+    return int(text)
 
 
 class _Snapshot(Sink):
@@ -70,12 +82,22 @@ def handle(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     if not cv2.haveImageWriter(out.name):
         raise ConfigError(f"{out}: expected a name that ends in .png or .jpg")
-    if not out.parent.is_dir():
-        raise ConfigError(f"{out}: there is no folder {out.parent}")
     stop = threading.Event()
+    with interrupted_by_signals(stop), Target(out, overwrite=True) as target:
+        picture = _take(config, stop, arguments.timeout)
+        # Ignored by the others, which keep every pixel as it is.
+        settings = [cv2.IMWRITE_JPEG_QUALITY, arguments.quality]
+        _, encoded = cv2.imencode(out.suffix, picture, settings)
+        target.write(encoded.tobytes())
+    print(f"{out}: {picture.shape[1]}x{picture.shape[0]}")
+    return EXIT_OK
+
+
+def _take(config: Config, stop: threading.Event, timeout_s: float) -> U8:
+    """The composited picture, shape (height, width, 3). Raises SourceLost when there is none in time."""
     sink = _Snapshot(stop)
     sink.engine = Engine(config, sinks=[sink])
-    timer = threading.Timer(arguments.timeout, stop.set)
+    timer = threading.Timer(timeout_s, stop.set)
     timer.daemon = True
     timer.start()
     started = time.monotonic()
@@ -86,10 +108,4 @@ def handle(arguments: argparse.Namespace) -> int:
             f"no frame with a mask within {time.monotonic() - started:.0f} s: is the source delivering "
             "(`edge-seg run` says why not), and is somebody in the picture?"
         )
-    _, encoded = cv2.imencode(out.suffix, sink.picture)
-    try:
-        out.write_bytes(encoded.tobytes())
-    except OSError as error:
-        raise ConfigError(f"{out}: cannot be written: {error.strerror}") from error
-    print(f"{out}: {sink.picture.shape[1]}x{sink.picture.shape[0]}")
-    return EXIT_OK
+    return sink.picture

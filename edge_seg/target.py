@@ -50,6 +50,14 @@ class Target:
             self.partial.unlink(missing_ok=True)
         os.close(self._file)
 
+    def write(self, content: bytes) -> None:
+        """The whole file at once. Raises EdgeSegError."""
+        try:
+            self.partial.write_bytes(content)
+        except OSError as error:
+            raise EdgeSegError(f"{self._shown}: cannot be written: {error.strerror}") from error
+        self.finish()
+
     def finish(self) -> None:
         """Gives what was written its name, after it has reached the disk. Raises EdgeSegError."""
         try:
