@@ -179,9 +179,17 @@ def _rebuilt(config: Config, data: dict[str, Any], path: list[str], last: str) -
     return replace(section, **{last: data[path[0]][last]})
 
 
+class Fast(Metronome):
+    """Two hundred frames a second: a test for every key waits for some of them."""
+
+    def read(self, timeout_ns: int) -> Frame | None:
+        self._next_s += 1 / 200 - 1 / FPS
+        return super().read(timeout_ns)
+
+
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
-    with Running() as started:
+    with Running(source=Fast) as started:
         yield started
 
 
