@@ -19,6 +19,7 @@
 #define SLOTS 8        /* at least the 6 grid rows that a pair of luma rows and their chroma row lie between */
 #define NODES 8        /* of the grid that fit a register */
 #define MAX_SIDE 16384
+#define STRIP 16       /* pairs of rows that are copied at once: they stay in the second-level cache */
 
 enum { OFFSET, GAIN_Y, GAIN_U, GAIN_V, COLOUR_Y, COLOUR_UV, FIELDS }; /* of the last, U lies before V */
 enum { BAND, BACK, FRONT }; /* BACK & FRONT is BAND: what is not one or the other as a whole */
@@ -521,17 +522,47 @@ static void prepare(Work *w, const Grid *grid, int pair, int count, Place *place
         }
 }
 
+/* Rows first to last of a plane; as one piece, if they lie so in both. */
+static void copy_rows(const Plane *from, const Plane *out, int first, int last)
+{
+    if (from->stride == from->cols && out->stride == out->cols) {
+        memcpy(ROW(out, first), ROW(from, first), (size_t)(last - first) * (size_t)from->cols);
+        return;
+    }
+    for (int y = first; y < last; y++)
+        memcpy(ROW(out, y), ROW(from, y), (size_t)from->cols);
+}
+
+/* Which of the two pictures most of the last pair of rows was. */
+static int larger_part(const Work *w)
+{
+    int blocks[3] = {0, 0, 0};
+    for (int s = 0; s < w->span_count; s++)
+        blocks[w->spans[s].kind] += w->spans[s].stop - w->spans[s].start;
+    return blocks[FRONT] > blocks[BACK] ? FRONT : BACK;
+}
+
 static void composite(Work *w, const Plane front[3], const Plane back[3], const Plane out[3], const Grid *grid)
 {
     Place place = {.cell = {-1, -1, -1}};
+    const int apart = out[0].data != front[0].data && out[0].data != back[0].data;
+    int copied = BAND; /* what all of the strip was filled with before */
     for (int pair = 0; 2 * pair < w->height; pair++) {
         const int count = 2 * pair + 1 < w->height ? 2 : 1;
+        if (apart && pair % STRIP == 0) {
+            /* One large copy, and the smaller part over it, is faster than many copies of pieces of rows: processors
+             * need not read what they overwrite as a whole. */
+            const int end = 2 * (pair + STRIP) < w->height ? pair + STRIP : (w->height + 1) / 2;
+            copied = larger_part(w);
+            for (int k = 0; k < 3; k++)
+                copy_rows(copied == FRONT ? &front[k] : &back[k], &out[k], k ? pair : 2 * pair, k ? end : 2 * end < w->height ? 2 * end : w->height);
+        }
         prepare(w, grid, pair, count, &place);
         for (int s = 0; s < w->span_count; s++) {
             const Span *span = &w->spans[s];
             if (span->kind == BAND)
                 blend_band(w, grid, &place, span, pair, count, front, back, out);
-            else
+            else if (span->kind != copied)
                 copy_span(w, span, pair, count, span->kind == FRONT ? front : back, out);
         }
     }

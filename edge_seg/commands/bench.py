@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import edge_seg
-from edge_seg import bench, bench_realtime, config_file
+from edge_seg import bench, bench_realtime, bench_sweep, config_file
 from edge_seg.backgrounds import BackgroundSettings
 from edge_seg.commands import Subparsers
 from edge_seg.config import Config
@@ -50,6 +50,11 @@ def register(commands: Subparsers) -> None:
     )
     parser.add_argument(
         "--config", metavar="CONFIG", type=Path, help="take the stages' settings from this file"
+    )
+    parser.add_argument(
+        "--sweep",
+        action="store_true",
+        help="also at other sizes, with 1 and 2 threads of the model, other flow grids and mattes (a minute or two)",
     )
     parser.add_argument(
         "--realtime",
@@ -97,6 +102,8 @@ def handle(arguments: argparse.Namespace) -> int:
         result["realtime"] = bench_realtime.run(
             config, arguments.clip, arguments.size, arguments.seconds, arguments.model_delay_ms
         )
+    if arguments.sweep:
+        result["sweep"] = list(bench_sweep.run(config, arguments.clip, arguments.size, arguments.frames))
     if arguments.json:
         print(json.dumps(result))
         return EXIT_OK
@@ -119,4 +126,6 @@ def handle(arguments: argparse.Namespace) -> int:
     print(f"peak memory            {result['peak_rss_mb']:.0f} MB")
     for name, value in result.get("realtime", {}).items():
         print(f"{name:22} {value}")
+    if arguments.sweep:
+        print(f"\n{bench_sweep.table(result['sweep'])}")
     return EXIT_OK
