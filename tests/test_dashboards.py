@@ -95,6 +95,14 @@ def test_the_page_on_monitoring_lists_every_metric(exposed: tuple[set[str], set[
     assert listed <= ours, listed - ours
 
 
+def test_no_page_of_the_docs_names_a_metric_that_there_is_not(exposed: tuple[set[str], set[str]]) -> None:
+    names, _ = exposed
+    known = names | {re.sub(r"_(bucket|sum|count)$", "", name) for name in names}
+    for file in (Path("README.md"), *Path("docs").glob("*.md")):
+        named = set(re.findall(r"`(edge_seg_[a-z_]+)`", file.read_text()))
+        assert named <= known, (file, named - known)
+
+
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool here (Debian's package prometheus)")
 def test_prometheus_takes_the_rules() -> None:
     done = subprocess.run(["promtool", "check", "rules", str(ALERTS)], capture_output=True, text=True)

@@ -1,7 +1,20 @@
-import numpy as np
+import random
+import threading
+import time
 
+import numpy as np
+import pytest
+
+from edge_seg import model_worker
+from edge_seg.backgrounds import BackgroundSettings
+from edge_seg.config import Config, PrivacySettings
+from edge_seg.engine import Engine
+from edge_seg.sinks.base import OutputFormat
+from edge_seg.sources import SyntheticSettings
 from edge_seg.tap import FrameTap, Tapped
-from edge_seg.types import I420, Mask
+from edge_seg.types import I420, U8, Mask
+from tests.direct import DirectOutputs
+from tests.test_privacy import MAX_AGE_MS, MoodyModel, Room
 
 ROOM, SHOWN = I420.filled(32, 16, (200, 128, 128)), I420.filled(32, 16, (60, 128, 128))
 MASK = Mask(np.ones((4, 8), np.float32), seq=1, observed_seq=1, observed_ns=0)
@@ -38,3 +51,64 @@ def test_pictures_of_another_size_and_cards_are_handed_over_as_well() -> None:
         tap.offer(card, None, None)
         assert got[-1].camera is None
         assert np.array_equal(got[-1].output.y, card.y)
+
+
+class Last:
+    """Keeps the newest picture that left."""
+
+    name = "last"
+
+    def __init__(self) -> None:
+        self.y: U8 | None = None
+
+    def open(self, output: OutputFormat) -> None:
+        pass
+
+    def reformat(self, output: OutputFormat) -> None:
+        pass
+
+    def push(self, picture: I420, captured_ns: int) -> None:
+        self.y = picture.y.copy()
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("kind", ["colour", "blur", "none"])
+def test_what_is_tapped_is_bit_for_bit_what_viewers_got_also_while_the_model_fails(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_worker, "RETRY_S", 0.01)
+    last, stop, moody = Last(), threading.Event(), threading.Event()
+    engine = Engine(
+        Config(
+            source=SyntheticSettings(),
+            background=BackgroundSettings(type=kind),  # type: ignore[arg-type]
+            privacy=PrivacySettings(max_mask_age_ms=MAX_AGE_MS),
+        ),
+        outputs=DirectOutputs(last),  # type: ignore[arg-type]
+        build_source=Room,
+        build_model=lambda _: MoodyModel(random.Random(3), moody),
+    )
+    compared = {True: 0, False: 0}
+
+    def compare(tapped: Tapped) -> None:  # on the frame loop's thread, right after the outputs got theirs
+        if tapped.camera is not None or not np.array_equal(tapped.output.y, last.y):
+            compared.clear()
+            stop.set()
+            return
+        compared[tapped.mask is not None] += 1
+        if min(compared.values()) >= 20:
+            stop.set()
+        engine.tap.ask(compare, camera=True)
+
+    moody.set()
+    engine.tap.ask(compare, camera=True)
+    timer = threading.Timer(60, stop.set)
+    timer.start()
+    started = time.monotonic()
+    engine.run(stop)
+    timer.cancel()
+    assert time.monotonic() - started < 60
+    assert compared, "another picture than viewers got, or the room itself"
+    assert min(compared.values()) >= 20
