@@ -245,7 +245,7 @@ function show(state) {
   if (!isChanging) showControls(state.controls);
   const now = state.plan.matte_quality;
   get("quality-note").hidden = !state.controls || state.controls.quality === now;
-  say("quality-note", `For now ${QUALITY_NAMES[now] ?? now}: the budget of ${number(state.budget_ms)} ms leaves no time for more.`);
+  say("quality-note", `For now ${now}: the budget of ${number(state.budget_ms)} ms leaves no time for more.`);
   showTiles(state);
   latencyChart.limit = state.budget_ms;
   latencyChart.add(performance.now() / 1000, [state.latency_ms?.[1] ?? null, state.latency_ms?.[0] ?? null]);
