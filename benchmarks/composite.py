@@ -2,24 +2,32 @@
 
     .venv/bin/python benchmarks/composite.py time CLIP           # a video with a person in it
     .venv/bin/python benchmarks/composite.py quality DIR [NAME]  # sequences with ground truth, as `edge-seg eval`
+    .venv/bin/python benchmarks/composite.py memory CLIP         # what 5,000 frames leave behind
+    .venv/bin/python benchmarks/composite.py threads CLIP        # whether rows on two threads pay
 
 `time` sets all against a copy of the same frame, in the same run and in turn, on one thread. `cold` goes through
 all frames of the clip, as a camera does; `hot` composites one frame over and over, so that all of it stays in the
 cache, the copy's time with it. `quality` measures alpha at the full size of the sequence: BF1 with a tolerance
 of 2 px at a width of 640, MAD x 1000, dtSSD x 100, for the model's masks, the fused ones and the true ones.
+`memory` sends frames through pyramid, matte, blurred room and composite. `threads` composites the upper and the
+lower half of each picture on a thread of its own, and both in turn on one.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from edge_seg.backgrounds import BackgroundSettings, open_background
 from edge_seg.bench import read_clip, scale
 from edge_seg.composite import composite, composite_reference
 from edge_seg.evaluation import sequences
@@ -29,7 +37,7 @@ from edge_seg.memory import keep_freed
 from edge_seg.model_card import ModelSettings
 from edge_seg.pyramid import Yuv444, shrink
 from edge_seg.segmenter import Segmenter, open_segmenter
-from edge_seg.types import ALPHA_ONE, F32, I420, U8, Alpha, Mask
+from edge_seg.types import ALPHA_ONE, F32, I420, U8, Alpha, Frame, Mask
 
 SIZES = ((1280, 720), (1920, 1080))
 QUALITIES: tuple[Quality, ...] = ("fast", "balanced", "best")
@@ -119,6 +127,100 @@ def blended_share(alpha: Alpha) -> float:
     if alpha.gain is not None:
         pure &= ~alpha.gain.any(axis=0)
     return 1 - float(cv2.erode(pure.astype(np.uint8), np.ones((2, 2), np.uint8)).mean())
+
+
+# ---- memory and threads
+
+
+def resident_kb() -> int:
+    """Of this process, now; where there is no /proc, the most it ever was."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return pages * resource.getpagesize() // 1024
+
+
+def memory(pictures: list[I420], frames: int = 5000, warm_up: int = 200) -> None:
+    size = SIZES[0]
+    segmenter = segmenter_for(size)
+    frame, out = I420.allocate(*size), I420.allocate(*size)
+    scale(pictures[0], frame)
+    background = open_background(BackgroundSettings(type="blur"), *size, frame.matrix)
+    probability = segmenter.infer(shrink(frame, segmenter.input_size)).copy()
+    resident = 0
+    for seq in range(warm_up + frames):
+        if seq == warm_up:
+            tracemalloc.start()
+            kept_before, resident = tracemalloc.get_traced_memory()[0], resident_kb()
+        if seq % 100 == 0:
+            scale(pictures[seq // 100 % len(pictures)], frame)
+        small = shrink(frame, segmenter.input_size)
+        mask = Mask(probability, seq, seq, seq)
+        alpha = refine(mask, small, MatteSettings())
+        captured = Frame(frame, seq, seq * 33_333_333)
+        behind = background.render(captured, mask, captured.captured_ns)
+        composite(background.front(captured), alpha, behind, out)
+        del alpha, small
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    background.close()
+    print(f"{frames} frames of {size[0]}x{size[1]} ({frame.buffer.nbytes / 1e6:.2f} MB each):")
+    print(f"  resident memory {resident_kb() - resident:+d} kB")
+    print(f"  traced memory {(kept - kept_before) / 1024:+.1f} kB kept, {peak / 1e6:.2f} MB at most at once")
+
+
+def threads(pictures: list[I420], size: tuple[int, int]) -> None:
+    width, height = size[0], size[1] // 2
+    segmenter = segmenter_for(size)
+    whole = I420.allocate(*size)
+    halves: list[list[tuple[I420, Alpha]]] = []
+    for picture in pictures:
+        scale(picture, whole)
+        pair = []
+        small = shrink(whole, segmenter.input_size)
+        mask = segmenter.infer(small)
+        rows = mask.shape[0] // 2
+        for part in range(2):
+            grid, grid_rows = I420.allocate(width, height), slice(part * rows, (part + 1) * rows)
+            for source, target in zip(whole.planes, grid.planes, strict=True):
+                target[:] = source[part * target.shape[0] :][: target.shape[0]]
+            piece = Yuv444(
+                *(np.ascontiguousarray(p[grid_rows]) for p in (small.y, small.u, small.v)), small.matrix
+            )
+            alpha = refine(mask_of(np.ascontiguousarray(mask[grid_rows])), piece, MatteSettings())
+            pair.append((grid, alpha))
+        halves.append(pair)
+    back = I420.filled(width, height, (90, 100, 140))
+    outs = [I420.filled(width, height, (0, 0, 0)) for _ in range(2)]
+    pool = ThreadPoolExecutor(1)
+
+    def half(index: int, part: int) -> None:
+        picture, alpha = halves[index][part]
+        composite(picture, alpha, back, outs[part])
+
+    def in_turn(index: int) -> None:
+        half(index, 0)
+        half(index, 1)
+
+    def at_once(index: int) -> None:
+        lower = pool.submit(half, index, 1)
+        half(index, 0)
+        lower.result()
+
+    def handed_over(index: int) -> None:
+        pool.submit(int).result()
+
+    calls: dict[str, Callable[[int], object]] = {
+        "one thread": in_turn,
+        "two threads": at_once,
+        "handing over alone": handed_over,
+    }
+    print(
+        f"\n{size[0]}x{size[1]}: "
+        + ", ".join(f"{n} {ms:.3f} ms" for n, ms in measure(calls, len(halves)).items())
+    )
+    pool.shutdown()
 
 
 # ---- quality
@@ -235,17 +337,21 @@ def print_quality(title: str, results: list[dict[str, dict[str, tuple[float, flo
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("what", choices=("time", "quality"))
+    parser.add_argument("what", choices=("time", "quality", "memory", "threads"))
     parser.add_argument("path", type=Path)
     parser.add_argument("names", nargs="*", help="of the sequences, * and ? allowed")
     parser.add_argument("--step", type=int, default=6, help="measure every so many frames (default 6)")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     keep_freed()  # as the daemon does
-    if options.what == "time":
+    if options.what != "quality":
         pictures = read_clip(options.path, FRAMES)
+        if options.what == "memory":
+            memory(pictures)
         for size in SIZES:
-            for cold in (True, False):
+            if options.what == "threads":
+                threads(pictures, size)
+            for cold in (True, False) if options.what == "time" else ():
                 time_size(pictures, size, cold)
         return 0
     results = []
