@@ -13,7 +13,7 @@ from edge_seg.encoders import RANKED, Encoding
 from edge_seg.errors import ConfigError, ModelError
 from edge_seg.model_card import read_model, resolve_model
 from edge_seg.page.settings import WebSettings, is_loopback, read_token
-from edge_seg.sinks import PushSettings
+from edge_seg.sinks import PushSettings, V4l2OutputSettings
 from edge_seg.sinks.rtsp import RtspSettings, RtspUser
 from edge_seg.sources import RtspSourceSettings
 
@@ -59,6 +59,8 @@ def _source(config: Config) -> Iterator[Problem]:
 def _outputs(config: Config) -> Iterator[Problem]:
     for number, output in enumerate(config.outputs):
         key = ("outputs", number)
+        if isinstance(output, V4l2OutputSettings) and output.device == getattr(config.source, "device", None):
+            yield (*key, "device"), f"{output.device} is the source, too: a picture of its own picture"
         if isinstance(output, Encoding) and output.encoder != "auto":
             made = next(one.codec for one in RANKED if one.element == output.encoder)
             if made != output.codec:

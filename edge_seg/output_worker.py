@@ -112,6 +112,7 @@ class OutputWorker:
         """Why it could not be opened at the start, when no retry will mend it."""
         first = build(settings)
         self.kind = first.name
+        self._retry_s = first.retry_s
         self._first: Sink | None = first
         self._build = build
         self._patience = patience
@@ -345,6 +346,7 @@ class OutputWorker:
     def _pause_s(self) -> float:
         """Exponential back-off with jitter, so that many daemons do not return to one server in step."""
         patience = self._patience
-        longest = min(patience.longest_retry_s, patience.first_retry_s * 2.0 ** min(self._attempt, 10))
+        most = min(patience.longest_retry_s, self._retry_s or patience.longest_retry_s)
+        longest = min(most, patience.first_retry_s * 2.0 ** min(self._attempt, 10))
         self._attempt += 1
         return float(longest * self._random.uniform(0.5, 1.0))

@@ -35,7 +35,7 @@ def lines(report: probe.Report) -> Iterator[str]:
     yield f"{machine['board']}, {machine['system']}, {machine['architecture']}, Python {machine['python']}"
     yield ""
     yield "CAMERAS"
-    cameras = [camera for camera in report["cameras"] if camera["kind"] != "other"]
+    cameras = [camera for camera in report["cameras"] if camera["kind"] not in ("other", "loopback")]
     for camera in cameras:
         source = ", ".join(f"{key}: {value}" for key, value in camera.get("source", {}).items())
         yield f"  {camera['name']:28} source: {{{source}}}"
@@ -52,6 +52,10 @@ def lines(report: probe.Report) -> Iterator[str]:
         modes = f", {display['modes'][0]}" if display["modes"] else ""
         name = f"{display['card']} {display['connector']}"
         yield f"  {name:28} {display['status']}{modes} ({display['driver']})"
+    for camera in report["cameras"]:
+        if camera["kind"] == "loopback":
+            device = camera["output"]["device"]
+            yield f"  {camera['name']:28} virtual webcam, outputs: [{{type: v4l2, device: {device}}}]"
     yield from _none(report["displays"], report, "displays")
     yield "RUNTIMES"
     for runtime in report["runtimes"]:

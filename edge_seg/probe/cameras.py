@@ -82,6 +82,13 @@ def _node(root: Path, name: str, device: str) -> Report:
     except OSError as error:
         return {**camera, "problem": _advice(error)}
     camera.update(name=node.card or label, driver=node.driver)
+    if node.is_loopback:
+        output = {"type": "v4l2", "device": device}
+        return {
+            "kind": "loopback",
+            "output": output,
+            **{key: camera[key] for key in ("name", "node", "driver")},
+        }
     if not node.is_camera:
         return {"kind": "other", **{key: camera[key] for key in ("name", "node", "driver")}}
     try:
@@ -121,4 +128,4 @@ def camera_line(camera: dict[str, Any]) -> str:
     shown = ", ".join(
         f"{kind} up to {e['width']}x{e['height']} at {e['fps'][0]:g}" for kind, e in best.items() if e["fps"]
     )
-    return camera.get("problem", "") or shown or "no camera" * (camera["kind"] == "other")
+    return camera.get("problem", "") or shown

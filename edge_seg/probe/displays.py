@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-from edge_seg.probe import Report, read_text
+from edge_seg.probe import Report
+from edge_seg.sinks import kms
 
 
 def find(root: Path) -> Report:
-    """displays: card, driver, connector, status, modes (the preferred first)."""
-    folder = root / "sys/class/drm"
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError:
-        entries = []
-    displays = []
-    for entry in entries:
-        match = re.fullmatch(r"(card\d+)-(.+)", entry.name)
-        if match is None:
-            continue
-        modes = list(dict.fromkeys(read_text(entry / "modes").split()))
-        displays.append(
+    """displays: card, driver, connector, status, modes (the preferred first), the `output` that shows on it."""
+    return {
+        "displays": [
             {
-                "card": match[1],
-                "driver": _driver(folder / match[1]),
-                "connector": match[2],
-                "status": read_text(entry / "status") or "unknown",
-                "enabled": read_text(entry / "enabled") == "enabled",
-                "modes": modes,
+                "card": connector.card,
+                "driver": connector.driver,
+                "connector": connector.name,
+                "status": connector.status,
+                "enabled": connector.enabled,
+                "modes": [f"{width}x{height}" for width, height in connector.modes],
+                "output": {"type": "hdmi", "connector": connector.name},
             }
-        )
-    return {"displays": displays}
-
-
-def _driver(card: Path) -> str:
-    try:
-        return (card / "device/driver").resolve(strict=True).name
-    except (OSError, RuntimeError):  # RuntimeError: a loop of links
-        return "unknown"
+            for connector in kms.connectors(root)
+        ]
+    }

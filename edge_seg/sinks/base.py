@@ -37,6 +37,9 @@ class Sink(ABC):
     depth: int = 2
     """Pictures that may wait for this output. When one more comes, the oldest is dropped."""
 
+    retry_s: float | None = None
+    """The longest pause between two tries, in seconds, where a try costs next to nothing; None: as others."""
+
     @abstractmethod
     def open(self, output: OutputFormat) -> None:
         """Makes the output reachable. Raises SinkError; with `permanent`, when no retry will mend it."""

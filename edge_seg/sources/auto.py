@@ -145,7 +145,9 @@ def v4l2_nodes(dev: Path) -> Iterator[Path]:
 
 def _is_camera(path: Path) -> bool:
     try:
-        return video_node.query(path).is_camera
+        node = video_node.query(path)
+        # A virtual webcam may show what this very program puts into it.
+        return node.is_camera and not node.is_loopback
     except OSError as error:
         # One without permission stays: opening it says what to do about that.
         return error.errno in (errno.EACCES, errno.EPERM, errno.EBUSY)

@@ -19,6 +19,9 @@ PIPELINE = (
     "rtspsrc name=camera drop-on-latency=true teardown-timeout=100000000 ! decodebin name=decoder ! "
     + LIVE_SINK
 )
+STEP_TIMEOUT_US = 5_000_000
+"""For a connection, and for each answer. A lost first packet is sent again after 1, 3, 7 and 15 s: a new try after 5 is
+sooner there when the network comes back."""
 DECODER_THREADS = 2
 """Of a software decoder. Its own choice is one a core, in which each holds back a frame."""
 
@@ -50,6 +53,7 @@ class RtspSource(GstSource):
         protocols = rtsp.RTSPLowerTrans.TCP if settings.transport == "tcp" else rtsp.RTSPLowerTrans.UDP
         camera.set_property("protocols", protocols)
         camera.set_property("latency", settings.latency_ms)
+        camera.set_property("tcp-timeout", STEP_TIMEOUT_US)
         if settings.user:
             camera.set_property("user-id", settings.user)
             camera.set_property("user-pw", self._secret)

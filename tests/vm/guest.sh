@@ -12,6 +12,15 @@ v4l2)
     load vivid n_devs=1 node_types=0x1
     exec .venv/bin/python -m tests.vm.guest_v4l2
     ;;
+hdmi)
+    load virtio-gpu
+    exec .venv/bin/python -m tests.vm.guest_hdmi
+    ;;
+loopback)
+    load vivid n_devs=1 node_types=0x1
+    load v4l2loopback video_nr=10 card_label=edge-seg exclusive_caps=1
+    exec .venv/bin/python -m tests.vm.guest_loopback
+    ;;
 picamera2)
     # libcamera's bindings are in Debian 13 only: its userland, with this checkout in it at the same place.
     load vimc

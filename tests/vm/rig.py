@@ -16,6 +16,7 @@ from edge_seg import slate
 from edge_seg.backgrounds import BackgroundSettings
 from edge_seg.config import Config
 from edge_seg.engine import Engine
+from edge_seg.model_card import ModelSettings
 from edge_seg.sinks.base import OutputFormat, Sink
 from edge_seg.sources import SourceSettings
 from edge_seg.types import I420
@@ -73,7 +74,11 @@ def wait(condition: Callable[[], object], what: str, seconds: float = 120) -> fl
 def playing(source: SourceSettings, frames: int = 20) -> Iterator[Recorder]:
     """The engine with this source before a white background, once so many frames were composited."""
     sink = Recorder()
-    config = Config(source=source, background=BackgroundSettings(type="colour", colour="#ffffff"))
+    config = Config(
+        source=source,
+        background=BackgroundSettings(type="colour", colour="#ffffff"),
+        model=ModelSettings(probe=False),
+    )
     engine = Engine(config, sinks=[sink])
     stop = threading.Event()
     thread = threading.Thread(target=engine.run, args=(stop,))

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Boots the guest and runs one of its tests. Usage: tests/vm/run.sh v4l2|picamera2 [more arguments for QEMU]
+# Boots the guest and runs one of its tests. Usage: tests/vm/run.sh v4l2|hdmi|loopback|picamera2 [more arguments for QEMU]
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 test=${1:?which test?}
@@ -10,6 +10,7 @@ case $test in picamera2 | loopback) "$here/prepare-modules.sh" "$cache" ;; esac
 log=$cache/$test.log
 # Software emulation: a /dev/kvm inside of a virtual machine is often there and does not work. VM_ACCEL=kvm where it does.
 accel=${VM_ACCEL:-tcg,thread=multi}
+[ -n "${VM_STDIN:-}" ] || exec < /dev/null  # else the guest's console would be the terminal
 # The clock is the HPET: the kernel measures its time stamp counter wrongly on a host that is busy, and its seconds
 # are then no seconds.
 timeout "${VM_TIMEOUT_S:-900}" qemu-system-x86_64 \
