@@ -143,6 +143,8 @@ class Supervisor:
                 log.info("another source from now on, %s is closed", reader.source.name)
                 attempt, self._lost_ns, self._stuck_at = 0, time.monotonic_ns(), None
                 gc.collect()
+                # Another source may be the way around a driver that hangs, but not again and again.
+                self._wait_for_drivers(2 * MOST_LEFT_BEHIND)
                 continue
             if reader.is_open:
                 # What still refers to the device keeps it open: a camera that is plugged in again meanwhile becomes
@@ -240,12 +242,12 @@ class Supervisor:
         if reader.thread.is_alive():
             self._left_behind.append(reader)
 
-    def _wait_for_drivers(self) -> None:
-        """While too many readers hang in their drivers: waits for one to come back."""
+    def _wait_for_drivers(self, most: int = MOST_LEFT_BEHIND) -> None:
+        """While so many readers hang in their drivers: waits for one to come back."""
         has_warned = False
         while not self._stopping.is_set():
             self._left_behind = [reader for reader in self._left_behind if reader.thread.is_alive()]
-            if len(self._left_behind) < MOST_LEFT_BEHIND:
+            if len(self._left_behind) < most:
                 return
             if not has_warned:
                 log.error(

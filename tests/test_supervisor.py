@@ -333,3 +333,21 @@ def test_other_terms_of_loss_hold_at_once() -> None:
     assert slot.complete.wait(20)
     assert supervisor.outages == 1
     assert supervisor.stop(5)
+
+
+def test_sources_that_hang_while_they_are_opened_are_replaced_but_not_for_ever() -> None:
+    hangs = threading.Event()
+    opened: list[ScriptedSource] = []
+
+    def hang() -> ScriptedSource:
+        opened.append(ScriptedSource(0, stall, lambda: bool(hangs.wait(30))))
+        return opened[-1]
+
+    supervisor = Supervisor(hang, Recorder(1), 100_000)
+    supervisor.start()
+    for _ in range(20):
+        supervisor.renew(hang, 100_000, True)
+        time.sleep(0.3 if len(opened) < 6 else 0.01)
+    assert 3 < len(opened) <= 2 * supervisor_module.MOST_LEFT_BEHIND
+    hangs.set()
+    assert supervisor.stop(5)

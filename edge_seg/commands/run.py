@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import logging
+import os
 import signal
 import threading
 from pathlib import Path
@@ -49,9 +50,9 @@ def handle(arguments: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    timer = threading.Timer(arguments.seconds, stop.set)
+    timer.daemon = True
     if arguments.seconds > 0:
-        timer = threading.Timer(arguments.seconds, stop.set)
-        timer.daemon = True
         timer.start()
     engine = Engine(config)
     engine.followers["log"] = lambda new: logs.start(new.log)
@@ -61,6 +62,7 @@ def handle(arguments: argparse.Namespace) -> int:
     with WebServer(config.web, engine) as web, watch, notifier:
         engine.followers["web"] = lambda new: web.apply(new.web)
         engine.run(stop)
+    timer.cancel()
     status = engine.status()
     log.info(
         "stopped after %d frames (%d replaced by newer ones before their turn, %d past the budget); "
@@ -70,4 +72,16 @@ def handle(arguments: argparse.Namespace) -> int:
         status.misses,
         engine.times.summary(),
     )
+    _leave_threads_behind()
     return EXIT_OK
+
+
+def _leave_threads_behind() -> None:
+    """Ends the process at once where a thread hangs in a driver: torn down around it, libraries in C++ would abort."""
+    # Those of GStreamer are known here as Dummy-N, whether they still run or not; they hold nothing of ours.
+    mine = threading.current_thread()
+    others = [one for one in threading.enumerate() if one is not mine and not one.name.startswith("Dummy-")]
+    if others:
+        log.warning("left behind: %s", ", ".join(thread.name for thread in others))
+        logging.shutdown()
+        os._exit(EXIT_OK)
