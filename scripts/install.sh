@@ -29,13 +29,13 @@ scripts/stage.sh
 systemd-sysusers "$SYSUSERS/edge-seg.conf"
 if has_systemd; then
     systemctl daemon-reload
-    systemctl try-restart edge-seg.service 'edge-seg@*.service'
+    systemctl --no-block try-restart edge-seg.service 'edge-seg@*.service'
 fi
 cat <<TEXT
 
 Installed. Next:
   edge-seg probe                        what cameras, encoders and displays there are
   sudoedit /etc/edge-seg/edge-seg.yaml  what the service does
-  systemctl enable --now edge-seg       start it, now and at every boot
+  systemctl enable --now --no-block edge-seg   start it, now and at every boot
 
 TEXT
