@@ -1,5 +1,6 @@
 """The service as systemd runs it: sandboxed, ready with its first frame, watched, restarted, reloaded, stopped."""
 
+import importlib.util
 import json
 import shutil
 import sys
@@ -24,6 +25,7 @@ source:
 model: {threads: 1}
 latency: {budget_ms: 200}
 outputs: [{type: rtsp, port: PORT}]
+web: {port: 9108}
 """
 """YUY2: converting it runs code that is generated at run time (ORC), which the sandbox must allow."""
 
@@ -127,7 +129,19 @@ def test_the_status_line_and_the_journal_are_readable(machine: Machine) -> None:
         entry for entry in entries if "serving rtsp://127.0.0.1:8554/live" in str(entry["MESSAGE"])
     )
     assert serving["PRIORITY"] == "6"
+    if importlib.util.find_spec("systemd") is not None:
+        assert serving["LOGGER"].startswith("edge_seg.sinks.rtsp")
+        assert serving["SYSLOG_IDENTIFIER"] == "edge-seg"
     assert not any("Traceback" in str(entry["MESSAGE"]) for entry in entries)
+
+
+def test_health_metrics_and_the_preview_are_served_out_of_the_sandbox(machine: Machine) -> None:
+    ask = (
+        "import urllib.request as r; u = 'http://127.0.0.1:9108'; get = lambda p: r.urlopen(u + p, timeout=20).read(); "
+        "print(get('/healthz'), b'edge_seg_healthy 1.0' in get('/metrics'), get('/preview.jpg?view=mask')[:2])"
+    )
+    done = machine.beside(sys.executable, "-c", ask)
+    assert done.stdout.strip() == r"b'ok\n' True b'\xff\xd8'", done.stderr + machine.journal(FRONT)
 
 
 def test_a_reload_is_applied_and_a_wrong_one_refused_by_the_same_process(machine: Machine) -> None:
@@ -138,7 +152,7 @@ def test_a_reload_is_applied_and_a_wrong_one_refused_by_the_same_process(machine
     status_of(machine, FRONT, "reload at", "background.colour (live)")
     machine.write("/etc/edge-seg/front.yaml", good + "backgroud: {}\n")
     assert machine.run("systemctl", "reload", FRONT).returncode == 0
-    status_of(machine, FRONT, "refused: /etc/edge-seg/front.yaml:10: backgroud: unknown key")
+    status_of(machine, FRONT, "refused: /etc/edge-seg/front.yaml:11: backgroud: unknown key")
     machine.wait_until(lambda: machine.show(FRONT, "ActiveState") == "active")
     assert main_pid(machine) == pid
     machine.write("/etc/edge-seg/front.yaml", good)
@@ -171,7 +185,7 @@ def test_without_a_camera_it_is_waited_for_and_nobody_waits_for_the_service(mach
     assert machine.show("edge-seg", "NRestarts") == "0"
     assert "no source yet" in status_of(machine, "edge-seg", "output rtsp")
     # A service that is not ready cannot be reloaded, but told.
-    machine.write("/etc/edge-seg/edge-seg.yaml", CAMERA.replace("PORT", "8555"))
+    machine.write("/etc/edge-seg/edge-seg.yaml", CAMERA.replace("PORT", "8555").replace("9108", "9109"))
     machine.run("systemctl", "kill", "--kill-whom=main", "--signal=HUP", "edge-seg")
     machine.wait_until(lambda: machine.show("edge-seg", "ActiveState") == "active")
     assert machine.show("edge-seg", "NRestarts") == "0"
