@@ -62,7 +62,8 @@ class Picamera2:
                 f'No camera number {camera_num} found - use "rpicam-hello --list-cameras" to check connected cameras'
             )
         if any(camera.is_open for camera in hardware.opened):
-            raise RuntimeError("Failed to acquire camera: Device or resource busy")
+            busy = RuntimeError("Failed to acquire camera: Device or resource busy")
+            raise RuntimeError("Camera __init__ sequence did not complete.") from busy
         self.tuning = tuning
         self.is_open = True
         self.started = False
@@ -214,8 +215,10 @@ class MappedArray:
     def __enter__(self) -> MappedArray:
         if self._request.ref_count == 0:
             hardware.used_after_release += 1
-        self.array = self._request.memory[self._stream]
+        self._view = memoryview(self._request.memory[self._stream])
+        self.array = np.asarray(self._view)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.array = None
+        self._view.release()  # BufferError while somebody still refers to it, as with the real one's mmap

@@ -296,3 +296,26 @@ def test_another_geometry_holds_from_the_next_picture_on(hardware: picamera2.Har
         )
         assert (frame.lores is not None) == has_small
     source.close()
+
+
+def test_a_camera_that_another_program_has_is_named_as_such(hardware: picamera2.Hardware) -> None:
+    source, _ = first_frame(CsiSettings())
+    try:
+        with pytest.raises(
+            SourceLost, match=r"did not complete: .* resource busy: another program uses the camera"
+        ):
+            open_source(CsiSettings())
+    finally:
+        source.close()
+
+
+def test_a_closed_camera_is_called_back_no_more_and_refers_to_nothing(hardware: picamera2.Hardware) -> None:
+    source, _ = first_frame(CsiSettings())
+    (camera,) = hardware.opened
+    callback = camera.post_callback
+    assert callback is not None
+    source.close()
+    assert camera.post_callback is None
+    callback(picamera2.CompletedRequest({"main": None, "lores": None}, 0))  # one that was under way
+    with pytest.raises(SourceLost, match="closed"):
+        source.read(0)

@@ -4,6 +4,7 @@ cd "$(dirname "$0")/../.." || exit 1
 export HOME=/tmp PATH=/usr/sbin:/usr/bin:/sbin:/bin GST_REGISTRY=/tmp/registry.bin OMP_NUM_THREADS=2
 argument() { sed -n "s/.*guest_$1=\([^ ]*\).*/\1/p" /proc/cmdline; }
 cache=$(argument cache)
+cp "$cache/registry.bin" "$GST_REGISTRY"
 ip link set lo up 2>/dev/null || ifconfig lo up
 load() { modprobe -d "$cache/root" "$@" || exit 1; }
 

@@ -38,4 +38,8 @@ for module in virtio_pci 9pnet_virtio 9p overlay; do
 done
 (cd initramfs && find . | cpio -o -H newc --quiet | gzip -1) > initramfs.gz
 cp "root/boot/vmlinuz-$version" vmlinuz
+
+# GStreamer's list of its plugins: emulated, looking through them takes a minute or two. The guest has the same files.
+GST_REGISTRY="$cache/registry.bin" "$here/../../.venv/bin/python" -c \
+    'from edge_seg import gstreamer; gstreamer.load()' >&2
 echo "$cache"
