@@ -34,6 +34,8 @@ def test_a_wheel_carries_models_clip_and_compiled_kernels(tmp_path: Path) -> Non
         "edge_seg/demo/person.mp4",
         "edge_seg/demo/ATTRIBUTION.md",
         "edge_seg/engine.py",
+        "edge_seg/page/static/index.html",
+        "edge_seg/page/static/page.js",
     ):
         assert needed in names, names
     compiled = {name.split(".")[0] for name in names if name.endswith(".so")}

@@ -68,7 +68,7 @@ def is_foreign(headers: Mapping[str, str], *, changes: bool) -> str | None:
     site = headers.get("Sec-Fetch-Site", "none")
     is_visit = headers.get("Sec-Fetch-Mode") == "navigate" and not changes
     if site not in ("none", "same-origin") and not is_visit:
-        return f"a page of another site asked for it ({site})"
+        return "A page of another site asked for it"
     origin = headers.get("Origin")
     if origin is not None and urlsplit(origin).netloc.lower() != headers.get("Host", "").lower():
         return "Origin is another site"

@@ -248,6 +248,37 @@ def test_watchers_are_few_and_one_who_does_not_read_holds_up_nobody() -> None:
         assert rate > 15  # of 30: the machine may be busy
 
 
+def test_watchers_who_come_and_go_leave_nothing_behind() -> None:
+    def left() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    with RunningPage() as page:
+        address = ("127.0.0.1", int(page.url.rpartition(":")[2]))
+
+        def come_and_go() -> None:
+            with socket.create_connection(address) as watcher:
+                watcher.settimeout(20)
+                watcher.sendall(b"GET /preview.mjpeg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert watcher.recv(64).startswith(b"HTTP/1.1 200")
+
+        def all_gone() -> bool:
+            return page.get("/api/state").json["watchers"] == 0
+
+        def wait_until_gone() -> None:
+            deadline = time.monotonic() + 20
+            while not all_gone():
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+
+        come_and_go()
+        wait_until_gone()
+        before = left()
+        for _ in range(20):
+            come_and_go()
+            wait_until_gone()
+        assert left() <= (before[0] + 2, before[1])
+
+
 def test_connections_are_few() -> None:
     with RunningPage() as page, contextlib.ExitStack() as stack:
         address = ("127.0.0.1", int(page.url.rpartition(":")[2]))
