@@ -28,7 +28,7 @@ SILENCE_MS = 3000
 """A server that confirms nothing for so long is gone: a network that swallows everything says nothing."""
 UNSENT_S = 1.0
 """So much may wait in the system for the network; more would only be late, and hide that it is gone."""
-TUNE_EVERY = 5
+LOOK_EVERY = 10
 TAKEN = 20
 """When so many pictures were taken, the server takes them: fewer wait on the way to it."""
 
@@ -79,9 +79,9 @@ class PushSink(EncodedSink):
         self._push = settings
         self._scheme = urlsplit(settings.url).scheme
         self._secret = ""
-        self._peers: set[tuple[str, int]] = set()
+        self._peers: set[sockets.Address] = set()
         self._pushed = 0
-        self._is_to_tune = self._scheme != "srt"
+        self._connections: set[sockets.Address] = set()
         self._send_buffer = 0
 
     def open(self, output: OutputFormat) -> None:
@@ -92,7 +92,7 @@ class PushSink(EncodedSink):
         if self._scheme == "srt" and self._secret and not 10 <= len(self._secret) <= 79:
             raise SinkError(f"{self._where()}: a passphrase of SRT has 10 to 79 characters", permanent=True)
         self._peers = self._resolve()
-        self._pushed, self._is_to_tune = 0, self._scheme != "srt"
+        self._pushed, self._connections = 0, set()
         self._send_buffer = round(self._push.for_format(output).bitrate_kbps * 125 * UNSENT_S)
         super().open(output)
 
@@ -101,9 +101,17 @@ class PushSink(EncodedSink):
         self._pushed += 1
         if self._pushed == TAKEN:
             log.info(self._where())
-        # The connection is made by and by, and by GStreamer: it is looked for until it is there.
-        if self._is_to_tune and self._pushed % TUNE_EVERY == 0:
-            self._is_to_tune = not sockets.tune(self._peers, SILENCE_MS, self._send_buffer)
+        # The connection is made by and by, and by GStreamer: it is looked for until it is there, and after that.
+        if self._scheme != "srt" and self._pushed % LOOK_EVERY == 0:
+            self._look_at_connection()
+
+    def _look_at_connection(self) -> None:
+        before = self._connections
+        self._connections = sockets.tune(self._peers, SILENCE_MS, self._send_buffer)
+        if before - self._connections:
+            # rtspclientsink connects again by itself, and goes on without telling the server what it is.
+            self._is_broken = True
+            raise SinkError(f"{self._where()}: the connection was lost")
 
     def _behind(self, encoder: Encoder) -> str:
         element, package = {
@@ -151,7 +159,7 @@ class PushSink(EncodedSink):
                 server.set_property("username", settings.user)
                 server.set_property("password", self._secret)
 
-    def _resolve(self) -> set[tuple[str, int]]:
+    def _resolve(self) -> set[sockets.Address]:
         """Where the server is, as (address, port)."""
         parts = urlsplit(self._push.url)
         try:
