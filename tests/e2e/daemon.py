@@ -36,7 +36,7 @@ class Daemon:
         )
         self._reader = threading.Thread(target=self._read_log)
         self._reader.start()
-        line = self.wait_for(r"serving (rtsp://\S+)", START_TIMEOUT_S)
+        line = self.wait_for(r"serving (rtsps?://\S+)", START_TIMEOUT_S)
         self.url = line[1]
         return self
 
