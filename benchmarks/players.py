@@ -75,6 +75,9 @@ def _gstreamer(url: str, transport: str, seconds: float) -> int:
 
 
 def _vlc(url: str, transport: str, seconds: float) -> int:
+    said = subprocess.run(["cvlc", "--rtsp-tcp", "--version"], capture_output=True, text=True, check=False)
+    if "unknown option" in said.stderr + said.stdout:
+        raise ValueError("this VLC is built without live555, its RTSP module (Debian's is)")
     options = ["--rtsp-tcp"] if transport == "tcp" else []
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "seen.mp4"

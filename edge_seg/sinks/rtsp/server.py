@@ -7,6 +7,7 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from edge_seg import gstreamer
@@ -33,6 +34,8 @@ class Server:
         _, server_module, glib = gstreamer.load("GstRtspServer", "GLib")
         self._glib = glib
         self._viewers = viewers
+        self.on_sweep: Callable[[], None] = lambda: None
+        """Called every SWEEP_S."""
         self._server = server = server_module.RTSPServer()
         server.set_address(address)
         server.set_service(str(port))
@@ -61,7 +64,9 @@ class Server:
 
     def serve(self, factory: Any) -> None:
         """To those who come from now on."""
-        self._server.get_mount_points().add_factory(self._path, factory)
+        server = self._server
+        if server is not None:
+            server.get_mount_points().add_factory(self._path, factory)
 
     def disconnect_all(self) -> None:
         """Ends every connection; the server goes on."""
@@ -96,6 +101,7 @@ class Server:
         server = self._server
         if server is not None:
             server.get_session_pool().cleanup()
+        self.on_sweep()
         return True
 
 

@@ -68,6 +68,8 @@ class RtspSink(Sink):
         self._server = Server(
             settings.address, settings.port, settings.path, media.factory, auth, self._viewers
         )
+        media.on_renewed = self._server.serve
+        self._server.on_sweep = self._sweep
         log.info("serving %s (%dx%d)", self.url, output.width, output.height)
         warning = exposure(settings)
         if warning is not None:
@@ -99,18 +101,17 @@ class RtspSink(Sink):
     def close(self) -> None:
         server, self._server = self._server, None
         media, self._media = self._media, None
-        if media is not None:
-            media.forget()
         if server is not None:
             server.close()
+        if media is not None:
+            media.forget()
 
     def _set_bitrate(self, settings: RtspSettings) -> bool:
         assert self._media is not None
         assert self._encoder is not None
         assert self._output is not None
-        element = self._media.encoder_element()
         kbps = settings.for_format(self._output).bitrate_kbps
-        return element is None or self._encoder.set_bitrate(element, kbps)
+        return all(self._encoder.set_bitrate(element, kbps) for element in self._media.encoder_elements())
 
     def _make_media(self) -> Media:
         """With the best encoder that has not failed yet."""
@@ -144,8 +145,14 @@ class RtspSink(Sink):
         self._media.forget()
         # A factory of its own: the old one would hand out the broken pipeline until its last viewer has gone.
         self._media = self._make_media()
+        self._media.on_renewed = self._server.serve
         self._server.serve(self._media.factory)
         self._server.disconnect_all()
+
+    def _sweep(self) -> None:
+        media = self._media
+        if media is not None:
+            media.sweep(is_idle=self._viewers.admitted == 0)
 
     def _on_play(self) -> None:
         if self._media is not None:

@@ -77,6 +77,12 @@ class Viewers:
             return sum(one.is_playing for one in self._connections.values())
 
     @property
+    def admitted(self) -> int:
+        """How many watch or are about to."""
+        with self._lock:
+            return sum(one.is_admitted for one in self._connections.values())
+
+    @property
     def connected(self) -> int:
         with self._lock:
             return len(self._connections)
