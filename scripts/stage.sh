@@ -17,7 +17,7 @@ cp -R pyproject.toml setup.py README.md LICENSE NOTICE edge_seg models config "$
 find "$work/source" -name '*.so' -exec rm {} +
 
 # Anew each time: what an older version needed, and this one does not, is gone.
-rm -rf "${root:?}$home.new"
+rm -rf "$root$home.new"
 mkdir -p "$root/opt"
 /usr/bin/python3 -m venv --system-site-packages "$root$home.new"
 python=$root$home.new/bin/python
@@ -29,10 +29,10 @@ wheel=$(ls "$work"/wheel/edge_seg-*.whl)
 grep -rlIF "$root$home.new" "$root$home.new/bin" "$root$home.new/pyvenv.cfg" |
     xargs -r sed -i "s#$root$home\.new#$home#g"
 # Two renames instead of a delete: a daemon that runs keeps its files until it is restarted.
-rm -rf "${root:?}$home.old"
+rm -rf "$root$home.old"
 [ ! -e "$root$home" ] || mv "$root$home" "$root$home.old"
 mv "$root$home.new" "$root$home"
-rm -rf "${root:?}$home.old"
+rm -rf "$root$home.old"
 
 mkdir -p "$root$bin"
 ln -sf "$home/bin/edge-seg" "$root$bin/edge-seg"
