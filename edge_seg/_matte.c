@@ -19,6 +19,13 @@ enum { GAIN_Y, GAIN_U, GAIN_V, INTERCEPT, FITS, SHARE = FITS, FIELDS };
 #define GAIN_ONE 1031
 #define FIXED_LIMIT 16383
 
+/* The first of two bytes that were loaded as one element: compilers take every other byte one by one. */
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#define FIRST_OF(pair) ((pair) >> 8)
+#else
+#define FIRST_OF(pair) ((pair) & 255)
+#endif
+
 typedef struct {
     int rows, cols;           /* of the full grid */
     int half_rows, half_cols; /* of the half grid */
@@ -55,11 +62,27 @@ typedef struct {
 
 #define ROW(plane, row) ((plane)->data + (Py_ssize_t)(row) * (plane)->stride)
 
-/* memcpy of a whole block wherever it is one: its length is known then, and no call is made. */
+/* memcpy in registers of 32 bytes: what compilers make of memcpy are halves of them, for which the next load of a
+ * whole one has to wait until they are in the cache. */
+INLINED void copy_lanes(void *to, const void *from, size_t bytes)
+{
+#if defined(__GNUC__)
+    typedef uint8_t Lanes __attribute__((vector_size(32)));
+    for (; bytes >= sizeof(Lanes); bytes -= sizeof(Lanes)) {
+        Lanes lanes;
+        memcpy(&lanes, from, sizeof lanes);
+        memcpy(to, &lanes, sizeof lanes);
+        to = (char *)to + sizeof lanes, from = (const char *)from + sizeof lanes;
+    }
+#endif
+    memcpy(to, from, bytes);
+}
+
+/* Of a whole block wherever it is one: its length is known then, and no call is made. */
 INLINED void copy_wide(void *to, const void *from, int count, size_t size)
 {
     if (count == SPAN)
-        memcpy(to, from, SPAN * size);
+        copy_lanes(to, from, SPAN * size);
     else
         memcpy(to, from, (size_t)count * size);
 }
@@ -161,7 +184,7 @@ INLINED void share_row(const Task *t, const Work *w, int row, const int radius)
         }
         for (int i = 0; i < BLOCK; i++)
             any += total[i];
-        memcpy(share + block * BLOCK, total, sizeof total);
+        copy_lanes(share + block * BLOCK, total, sizeof total);
         w->fitted[row * w->blocks + block] = any > 0;
         for (int i = 0; any > 0 && i < BLOCK; i++)
             kind[block * BLOCK + i] |= total[i] > 0 ? FITTED : 0;
@@ -225,14 +248,14 @@ WIDE static void learn_row(const Task *t, const Work *w, const Plane *colours, i
         if (!w->learnt[row * w->blocks + block])
             continue;
         int start = block * SPAN, count = t->cols - start < SPAN ? t->cols - start : SPAN;
-        uint8_t code[3][SPAN] = {{0}};
         float guide[3][BLOCK];
         for (int k = 0; k < 3; k++) {
             const uint8_t *from = ROW(&colours[k], 2 * row) + start;
-            copy_wide(code[k], from, count, 1);
+            uint16_t pairs[BLOCK] = {0};
+            copy_wide(pairs, from, count, 1);
             const float scale = k ? chroma : 1 / 255.0f;
             for (int i = 0; i < BLOCK; i++)
-                guide[k][i] = (float)(code[k][2 * i] - 128) * scale;
+                guide[k][i] = (float)(FIRST_OF(pairs[i]) - 128) * scale;
         }
         const float *restrict p = mask + start, *restrict inside = w->inside + MAX_RADIUS + block * BLOCK;
         float(*restrict term)[BLOCK] = moments[block];
@@ -284,7 +307,7 @@ INLINED void solve(const Task *t, const Moments sum, float *fits, int stride)
         fit[INTERCEPT][i] = m - gy * a - gu * b - gv * c;
     }
     for (int k = 0; k < FITS; k++)
-        memcpy(fits + k * stride, fit[k], sizeof fit[k]);
+        copy_lanes(fits + k * stride, fit[k], sizeof fit[k]);
 }
 
 /* What the person's colour is where the picture shows half person, half room: blur fusion's F + (F - B) / 2, with
@@ -338,7 +361,7 @@ INLINED void fit_row(const Task *t, const Work *w, int row, const Result *r, con
             for (int y = 0; y < kept; y++)
                 for (int i = 0; i < BLOCK; i++)
                     total[i] += rows[y][block][k][i];
-            memcpy(w->sums + k * w->stride + MAX_RADIUS + block * BLOCK, total, sizeof total);
+            copy_lanes(w->sums + k * w->stride + MAX_RADIUS + block * BLOCK, total, sizeof total);
         }
     }
     for (int block = 0; block < w->blocks; block++) {
@@ -351,7 +374,7 @@ INLINED void fit_row(const Task *t, const Work *w, int row, const Result *r, con
             for (int d = -radius; d <= radius; d++)
                 for (int i = 0; i < BLOCK; i++)
                     total[i] += column[i + d];
-            memcpy(sum[k], total, sizeof total);
+            copy_lanes(sum[k], total, sizeof total);
         }
         solve(t, sum, fits + MAX_RADIUS + block * BLOCK, w->stride);
         foreground(t, sum, r, row, block);
@@ -396,9 +419,9 @@ INLINED void smooth_row(const Task *t, const Work *w, int row, const int reach)
             const float middle = k == INTERCEPT ? 0.5f - 0.5f * sharpness : 0;
             for (int i = 0; i < BLOCK; i++)
                 total[i] = total[i] * steep[i] * scale + middle * part[i];
-            memcpy(to + k * w->stride, total, sizeof total);
+            copy_lanes(to + k * w->stride, total, sizeof total);
         }
-        memcpy(to + SHARE * w->stride, part, sizeof part);
+        copy_lanes(to + SHARE * w->stride, part, sizeof part);
     }
     for (int k = 0; k < FIELDS; k++) /* the last node stands for what is beyond it */
         fields[k * w->stride + t->half_cols] = fields[k * w->stride + t->half_cols - 1];
@@ -435,7 +458,7 @@ WIDE static void expand_row(const Task *t, const Work *w, const Plane *colours, 
         for (int k = 0; k < 3; k++)
             copy_wide(code[k], ROW(&colours[k], row) + start, count, 1);
         float *mask = w->mask + (Py_ssize_t)row * w->wide + start;
-        memcpy(alpha, mask, sizeof alpha);
+        copy_lanes(alpha, mask, sizeof alpha);
         for (int i = 0; i < SPAN; i++) {
             float offset = field[INTERCEPT][i] + (1 - field[SHARE][i]) * alpha[i];
             float fit = field[GAIN_Y][i] * (float)(code[0][i] - 128) + field[GAIN_U][i] * (float)(code[1][i] - 128) +
@@ -443,7 +466,7 @@ WIDE static void expand_row(const Task *t, const Work *w, const Plane *colours, 
             field[INTERCEPT][i] = offset;
             alpha[i] = most(least(offset + fit * (1 / 255.0f), 1), 0);
         }
-        memcpy(mask, alpha, sizeof alpha);
+        copy_lanes(mask, alpha, sizeof alpha);
         for (int k = 0; k < FITS; k++) {
             const float one = k < 3 ? GAIN_ONE : ALPHA_ONE;
             int16_t value[SPAN];
@@ -524,34 +547,34 @@ WIDE static void settle(const Task *t, const Work *w, const Result *r)
             if (!w->needed[row / 2 * w->blocks + block])
                 continue;
             int start = block * SPAN, count = t->cols - start < SPAN ? t->cols - start : SPAN;
-            float low[SPAN + 2], high[SPAN + 2], lowest[SPAN], highest[SPAN];
+            const float *lines[3] = {above + start, here + start, below + start};
+            float rim[3][SPAN + 2];
+            int32_t nothing[SPAN], everything[SPAN], settled = 0;
+            if (start == 0 || start + SPAN >= t->cols) /* the outermost nodes stand for what is beyond them */
+                for (int k = 0; k < 3; k++) {
+                    for (int i = -1; i <= SPAN; i++) {
+                        int x = start + i < 0 ? 0 : start + i < t->cols ? start + i : t->cols - 1;
+                        rim[k][i + 1] = lines[k][x - start];
+                    }
+                    lines[k] = rim[k] + 1;
+                }
+            const float *restrict a = lines[0], *restrict b = lines[1], *restrict c = lines[2];
             for (int i = 0; i < SPAN; i++) {
-                low[i + 1] = least(least(above[start + i], below[start + i]), here[start + i]);
-                high[i + 1] = most(most(above[start + i], below[start + i]), here[start + i]);
+                float low = least(least(a[i - 1], a[i]), a[i + 1]), high = most(most(a[i - 1], a[i]), a[i + 1]);
+                low = least(least(least(b[i - 1], b[i]), b[i + 1]), low), high = most(most(most(b[i - 1], b[i]), b[i + 1]), high);
+                low = least(least(least(c[i - 1], c[i]), c[i + 1]), low), high = most(most(most(c[i - 1], c[i]), c[i + 1]), high);
+                nothing[i] = high < none ? -1 : 0;
+                everything[i] = low > all ? -1 : 0;
             }
-            for (int side = 0; side < 2; side++) {
-                int x = side ? start + count : start - 1, to = side ? count + 1 : 0;
-                if (x < 0 || x >= t->cols)
-                    x = side ? x - 1 : x + 1;
-                low[to] = least(least(above[x], below[x]), here[x]);
-                high[to] = most(most(above[x], below[x]), here[x]);
-            }
-            for (int i = 0; i < SPAN; i++) {
-                lowest[i] = least(least(low[i], low[i + 1]), low[i + 2]);
-                highest[i] = most(most(high[i], high[i + 1]), high[i + 2]);
-            }
-            float bottom = highest[0], top = lowest[0];
-            for (int i = 1; i < SPAN; i++) {
-                bottom = least(highest[i], bottom);
-                top = most(lowest[i], top);
-            }
-            if (bottom >= none && top <= all)
+            for (int i = 0; i < SPAN; i++)
+                settled |= nothing[i] | everything[i];
+            if (!settled)
                 continue;
             Py_ssize_t at = (Py_ssize_t)row * t->cols + start;
             int16_t kept[SPAN] = {0}, sure[SPAN], unsure[SPAN];
             for (int i = 0; i < SPAN; i++) {
-                sure[i] = lowest[i] > all ? ALPHA_ONE : 0;
-                unsure[i] = (highest[i] < none) | (lowest[i] > all) ? 0 : -1;
+                sure[i] = (int16_t)(everything[i] & ALPHA_ONE);
+                unsure[i] = (int16_t)~(nothing[i] | everything[i]);
             }
             for (int k = 0; k < FITS; k++) {
                 int16_t *plane = (k < 3 ? r->gain[k] : r->offset) + at;
