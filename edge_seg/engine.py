@@ -19,15 +19,8 @@ from edge_seg.errors import EdgeSegError
 from edge_seg.frame_queue import FrameQueue
 from edge_seg.outputs import Applied, Outputs, OutputStatus
 from edge_seg.pacing import Pacer
-from edge_seg.reload import (
-    Change,
-    ReloadReport,
-    changed_files,
-    changed_keys,
-    effect_of,
-    fingerprints,
-    touches,
-)
+from edge_seg.reload import Change, ReloadReport, touches
+from edge_seg.reloader import Leftovers, Reloader
 from edge_seg.sinks import OutputSettings
 from edge_seg.sinks.base import OutputFormat, Sink
 from edge_seg.sources import Source, make_source
@@ -109,11 +102,6 @@ class Status:
     outputs: tuple[OutputStatus, ...]
 
 
-Follower = Callable[[Config], object]
-"""Makes something beside the video work as the configuration says. Raises EdgeSegError where it cannot, and then
-has changed nothing."""
-
-
 class Engine:
     """Everything that runs while the daemon runs. `run` once, in any thread."""
 
@@ -129,11 +117,14 @@ class Engine:
         """What is given by keyword replaces what the configuration says: the outputs (as sinks, or as what hands
         pictures to them), the source, the model for pictures of a (width, height)."""
         self._config = config
-        self._prints = fingerprints(config)
-        self._reloading = threading.Lock()
         self._between = BetweenFrames()
-        self.followers: dict[str, Follower] = {"outputs": lambda new: self.outputs.apply(new.outputs)}
-        """Section of the configuration -> what follows a change of it, where that is not the frame loop."""
+        self._reloader = Reloader(
+            config,
+            self._prepare,
+            lambda *changed: self._between.do(partial(self._take_over, *changed)),
+        )
+        self.followers = self._reloader.followers
+        self.followers["outputs"] = lambda new: self.outputs.apply(new.outputs)
         self.times = StageTimes()
         self.tap = FrameTap(may_show_camera=config.web.show_camera)
         self.outputs: FanOut = outputs or Outputs(config.outputs if sinks is None else sinks)
@@ -227,64 +218,20 @@ class Engine:
         What takes time is made ready beside the frame loop. Raises EdgeSegError (ConfigError, ModelError) where
         something cannot be opened; then everything is as it was.
         """
-        with self._reloading:
-            started_ns = time.monotonic_ns()
-            old, prints = self._config, fingerprints(config)
-            keys = changed_keys(old, config)
-            keys += [key for key in changed_files(self._prints, prints) if key not in keys]
-            changes = tuple(self._change(key) for key in keys)
-            if not changes:
-                return ReloadReport()
-            prepared = self._builder.prepare(config, keys, self._format_for(config))
-            try:
-                self._follow(old, config, keys)
-                while (
-                    leftovers := self._between.do(partial(self._take_over, config, changes, prepared))
-                ) is None:
-                    prepared.close()
-                    prepared = self._builder.prepare(config, keys, self._format_for(config))
-            except EdgeSegError:
-                prepared.close()
-                raise
-            for leftover in leftovers:
-                leftover()
-            self._prints = prints
-            report = ReloadReport(changes, (time.monotonic_ns() - started_ns) / 1e6)
-            log.info("reloaded in %.0f ms: %s", report.took_ms, report, extra={"event": "reloaded"})
-            return report
+        return self._reloader.reload(config)
 
-    def _change(self, key: str) -> Change:
-        effect = effect_of(key)
-        is_followed = effect != "server" or any(touches([key], section) for section in self.followers)
-        return Change(key, effect, "" if is_followed else "from the next start on")
+    def _prepare(self, config: Config, keys: Sequence[str]) -> Prepared:
+        output = expected_format(config) if self._stage is None else self._stage.output
+        return self._builder.prepare(config, keys, output)
 
-    def _format_for(self, config: Config) -> OutputFormat:
-        return expected_format(config) if self._stage is None else self._stage.output
-
-    def _follow(self, old: Config, config: Config, keys: Sequence[str]) -> None:
-        """Tells the followers; where one refuses, those before it go back."""
-        told: list[Follower] = []
-        for section, follower in self.followers.items():
-            if not touches(keys, section):
-                continue
-            try:
-                follower(config)
-            except EdgeSegError:
-                for other in told:
-                    other(old)
-                raise
-            told.append(follower)
-
-    def _take_over(
-        self, config: Config, changes: Sequence[Change], prepared: Prepared
-    ) -> list[Callable[[], object]] | None:
+    def _take_over(self, config: Config, changes: Sequence[Change], prepared: Prepared) -> Leftovers | None:
         """Between two frames: nothing here takes long or can fail. Returns what is left to be closed elsewhere; None
         where the picture's format is another since it was prepared, and nothing is done."""
         stage = self._stage
         if stage is not None and prepared.output != stage.output:
             return None
         keys = [change.key for change in changes]
-        leftovers: list[Callable[[], object]] = []
+        leftovers: Leftovers = []
         self._config = config
         self.tap.allow(config.web.show_camera)
         if touches(keys, "latency", "matte.quality", "flow.block_px"):

@@ -386,6 +386,19 @@ def test_a_follower_that_refuses_takes_those_before_it_back() -> None:
         assert running.engine.config is BASE
 
 
+def test_a_frame_loop_that_does_not_come_to_it_takes_the_followers_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    levels: list[str] = []
+    engine = Running().engine  # never started
+    engine.followers["log"] = lambda new: levels.append(new.log.level)
+    monkeypatch.setattr("edge_seg.between_frames.PATIENCE_S", 0.05)
+    with pytest.raises(EdgeSegError, match="did not come to it"):
+        engine.reload(with_value(BASE, "log.level", "debug"))
+    assert levels == ["debug", "info"]
+    assert engine.config is BASE
+
+
 def test_a_mirrored_view_forgets_the_mask_of_the_view_before() -> None:
     """The mask of before, on the picture of after, would show the room."""
     late = BASE.model_copy(update={"latency": LatencySettings(budget_ms=10)})

@@ -43,6 +43,7 @@ def register(commands: Subparsers) -> None:
 def handle(arguments: argparse.Namespace) -> int:
     # What every thread does when the watchdog's SIGABRT, or a crash in a library, ends the process.
     faulthandler.enable()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     limit_arenas()
     keep_freed()
     config = config_file.load(arguments.config)
