@@ -18,6 +18,21 @@
 #define SURE (1.0f / 16)      /* masks that differ by less are alike */
 #define CALM (1.0f / 32)      /* masks that differ by less, over 3x3, are not smoothed */
 #define SELF 1e-3f            /* what an element counts for itself at least */
+/* How the background is learned, and what differing from it says: fusion_reference.py. */
+#define PLATE_REACH 2
+#define PLATE_EMPTY 0.25f
+#define PLATE_SAME 200.0f
+#define PLATE_SEEN 30
+#define PLATE_KNOWN 10
+#define PLATE_LOSS 2
+#define PLATE_EDGE 0.3f
+#define PLATE_NOISE 200.0f
+#define PLATE_MEMORY 0.9
+#define PLATE_MOST 100.0f
+#define PRIOR 500
+#define LEVEL (1.0f / 256)
+enum { OCCUPIED, OTHER, SAME };   /* what was seen of an element's background: nothing, another colour, the same */
+
 #define UNSEEN 0.05f         /* variance for each squared pixel that a source lies outside the picture */
 #define FAR 4096.0f           /* no vector is longer: keeps coordinates within int */
 #define SIDE_MAX 8192
@@ -737,6 +752,182 @@ end:
     return result;
 }
 
+typedef struct {
+    Plane luma, chroma_u, chroma_v, plate_luma, plate_u, plate_v, seen;
+    Plane probability, measured, variance;
+    float chroma, noise;
+    double *sums;           /* of what differs and of all, weighted: background, then person */
+    float *apart, *around;  /* squared differences, as the element (0, 0) of a picture with a rim; their greatest */
+    Py_ssize_t stride;
+} Evidence;
+
+WIDE static void row_differences(const Evidence *e, int y, float *restrict out)
+{
+    int cols = (int)e->luma.cols;
+    const unsigned char *restrict a = bytes_at(&e->luma, y), *restrict b = bytes_at(&e->plate_luma, y);
+    const unsigned char *restrict au = bytes_at(&e->chroma_u, y), *restrict bu = bytes_at(&e->plate_u, y);
+    const unsigned char *restrict av = bytes_at(&e->chroma_v, y), *restrict bv = bytes_at(&e->plate_v, y);
+    const float chroma = e->chroma;
+    for (int x = 0; x < cols; x++) {
+        int d = a[x] - b[x], f = au[x] - bu[x], g = av[x] - bv[x];
+        out[x] = (float)(d * d) + chroma * (float)(f * f + g * g);
+    }
+}
+
+/* The greatest of 5x5 elements, for one row. */
+WIDE static void row_greatest(const float *restrict apart, Py_ssize_t s, int cols, float *restrict across, float *restrict out)
+{
+    for (int x = -PLATE_REACH; x < cols + PLATE_REACH; x++) {
+        float m = apart[x - 2 * s];
+        m = apart[x - s] > m ? apart[x - s] : m;
+        m = apart[x] > m ? apart[x] : m;
+        m = apart[x + s] > m ? apart[x + s] : m;
+        across[x] = apart[x + 2 * s] > m ? apart[x + 2 * s] : m;
+    }
+    for (int x = 0; x < cols; x++) {
+        float m = across[x - 2];
+        m = across[x - 1] > m ? across[x - 1] : m;
+        m = across[x] > m ? across[x] : m;
+        m = across[x + 1] > m ? across[x + 1] : m;
+        out[x] = across[x + 2] > m ? across[x + 2] : m;
+    }
+}
+
+typedef struct { float background, person; } Rates;   /* how often each differs from the plate */
+
+WIDE static void row_weigh(const Evidence *e, int y, const float *restrict apart, const float *restrict around, Rates rates, unsigned char *restrict state)
+{
+    int cols = (int)e->luma.cols;
+    const unsigned char *restrict seen = bytes_at(&e->seen, y);
+    const float *restrict p = floats_at(&e->probability, y);
+    float *restrict z = floats_at(&e->measured, y), *restrict r = floats_at(&e->variance, y);
+    const float b = rates.background, f = rates.person, noise = 4 * e->noise;
+    float b1 = 0, b0 = 0, f1 = 0, f0 = 0;
+    for (int x = 0; x < cols; x++) {
+        float known = (float)seen[x] * (1.0f / PLATE_KNOWN);
+        known = known < 1 ? known : 1;
+        float half = PLATE_EDGE * around[x];   /* from which squared difference on it counts as different */
+        half = half > PLATE_NOISE ? half : PLATE_NOISE;
+        float differs = apart[x] / (apart[x] + half), fits = 1 - differs;
+        float odds = (f * differs + (1 - f) * fits) / (b * differs + (1 - b) * fits);
+        float cube = odds * odds * odds, ratio = cube * cube;
+        ratio = ratio < PLATE_MOST ? ratio : PLATE_MOST;
+        float doubt = (z[x] - PLATE_EMPTY) * (1 / PLATE_EMPTY);
+        doubt = limit(doubt, 0, 1);
+        float gain = (ratio - 1) * known * (ratio > 1 ? 1 : doubt);
+        float from = z[x] > LEVEL ? z[x] : LEVEL;
+        float to = z[x] + from * (1 - from) * gain / (1 + from * gain);
+        state[x] = (unsigned char)(z[x] < PLATE_EMPTY ? (apart[x] < PLATE_SAME ? SAME : OTHER) : OCCUPIED);
+        r[x] += noise * (to * (1 - to) - z[x] * (1 - z[x]));
+        z[x] = to;
+        float empty = known * (1 - p[x]), full = known * p[x];
+        b1 += empty * differs;
+        b0 += empty;
+        f1 += full * differs;
+        f0 += full;
+    }
+    e->sums[0] += (double)b1;
+    e->sums[1] += (double)b0;
+    e->sums[2] += (double)f1;
+    e->sums[3] += (double)f0;
+}
+
+static inline unsigned char towards(unsigned char from, unsigned char to)
+{
+    return (unsigned char)(from + (to > from) - (to < from));
+}
+
+WIDE static void row_learn(const Evidence *e, int y, const unsigned char *restrict state)
+{
+    int cols = (int)e->luma.cols;
+    const Plane *from[3] = {&e->luma, &e->chroma_u, &e->chroma_v}, *to[3] = {&e->plate_luma, &e->plate_u, &e->plate_v};
+    unsigned char *restrict seen = e->seen.data + y * e->seen.stride;
+    for (int i = 0; i < 3; i++) {
+        const unsigned char *restrict a = bytes_at(from[i], y);
+        unsigned char *restrict b = to[i]->data + y * to[i]->stride;
+        for (int x = 0; x < cols; x++) {
+            unsigned char nearer = towards(b[x], a[x]), anew = seen[x] <= PLATE_LOSS ? a[x] : b[x];
+            b[x] = state[x] == SAME ? nearer : state[x] == OTHER ? anew : b[x];
+        }
+    }
+    for (int x = 0; x < cols; x++) {
+        unsigned char more = (unsigned char)(seen[x] + (seen[x] < PLATE_SEEN)), less = (unsigned char)(seen[x] > PLATE_LOSS ? seen[x] - PLATE_LOSS : 0);
+        seen[x] = state[x] == SAME ? more : state[x] == OTHER ? less : seen[x];
+    }
+}
+
+static int evidence_run(Evidence *e)
+{
+    int rows = (int)e->luma.rows, cols = (int)e->luma.cols;
+    e->stride = cols + 2 * PLATE_REACH + STRIP;
+    size_t field = (size_t)(rows + 2 * PLATE_REACH) * (size_t)e->stride;
+    float *floats = malloc(sizeof(float) * (field + 2 * (size_t)e->stride));
+    unsigned char *state = malloc((size_t)cols);
+    if (!floats || !state) {
+        free(floats);
+        free(state);
+        return -1;
+    }
+    float *apart = floats + PLATE_REACH * e->stride + PLATE_REACH, *across = floats + field + PLATE_REACH, *around = across + e->stride;
+    Rates rates = {(float)((e->sums[0] + PRIOR) / (e->sums[1] + 2 * PRIOR)), (float)((e->sums[2] + PRIOR) / (e->sums[3] + 2 * PRIOR))};
+    rates.person = rates.person > rates.background ? rates.person : rates.background;
+    for (int i = 0; i < 4; i++)
+        e->sums[i] *= PLATE_MEMORY;
+    for (int y = 0; y < rows; y++)
+        row_differences(e, y, apart + y * e->stride);
+    rim_fill(apart, rows, cols, e->stride, PLATE_REACH);
+    for (int y = 0; y < rows; y++) {
+        const float *row = apart + y * e->stride;
+        row_greatest(row, e->stride, cols, across, around);
+        row_weigh(e, y, row, around, rates, state);
+        row_learn(e, y, state);
+    }
+    free(floats);
+    free(state);
+    return 0;
+}
+
+static PyObject *fusion_evidence(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Evidence e;
+    Plane sums;
+    Argument a[] = {
+        {NULL, &e.luma, 'B', 0, "luma"}, {NULL, &e.chroma_u, 'B', 0, "u"}, {NULL, &e.chroma_v, 'B', 0, "v"},
+        {NULL, &e.plate_luma, 'B', 1, "plate luma"}, {NULL, &e.plate_u, 'B', 1, "plate u"}, {NULL, &e.plate_v, 'B', 1, "plate v"},
+        {NULL, &e.seen, 'B', 1, "seen"}, {NULL, &e.probability, 'f', 0, "probability"}, {NULL, &e.measured, 'f', 1, "measured"},
+        {NULL, &e.variance, 'f', 1, "variance"}, {NULL, &sums, 'd', 1, "sums"},
+    };
+    if (!PyArg_ParseTuple(args, "(OOO)(OOO)OOOOOff", &a[0].array, &a[1].array, &a[2].array, &a[3].array, &a[4].array, &a[5].array,
+                          &a[6].array, &a[7].array, &a[8].array, &a[9].array, &a[10].array, &e.chroma, &e.noise))
+        return NULL;
+    if (arguments_get(a, 11) < 0)
+        return NULL;
+    PyObject *result = NULL;
+    if (grid_fits(&e.luma) < 0)
+        goto end;
+    for (int i = 1; i < 10; i++)
+        if (same_shape(&e.luma, a[i].plane, a[i].name) < 0)
+            goto end;
+    if (sums.rows != 1 || sums.cols != 4) {
+        PyErr_SetString(PyExc_ValueError, "sums: expected shape (4,)");
+        goto end;
+    }
+    e.sums = (double *)(void *)sums.data;
+    int failed;
+    Py_BEGIN_ALLOW_THREADS
+    failed = evidence_run(&e);
+    Py_END_ALLOW_THREADS
+    if (failed < 0) {
+        PyErr_NoMemory();
+        goto end;
+    }
+    result = Py_NewRef(Py_None);
+end:
+    arguments_release(a, 11);
+    return result;
+}
+
 static PyObject *fusion_uncertainty(PyObject *module, PyObject *args)
 {
     (void)module;
@@ -763,6 +954,8 @@ static PyObject *fusion_uncertainty(PyObject *module, PyObject *args)
 
 static PyMethodDef methods[] = {
     {"uncertainty", fusion_uncertainty, METH_VARARGS, "uncertainty(measured, variance, noise, noise_floor)"},
+    {"evidence", fusion_evidence, METH_VARARGS,
+     "evidence((y, u, v), (y, u, v) plate, seen, probability, measured, variance, sums, chroma, noise)"},
     {"carry", fusion_carry, METH_VARARGS,
      "carry((y, u, v) previous, (y, u, v) current, vectors, residual, block_px, probability, variance, "
      "out_probability, out_variance, like, chroma, exact, drift, misfit)"},

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import cv2
 import numpy as np
 from annotated_types import Ge, Gt, Le
+from numpy.typing import NDArray
 
 from edge_seg import fusion_reference
 from edge_seg.fusion_reference import Picture
@@ -46,6 +47,10 @@ class FusionSettings:
     """The same when the target mask is smoothed."""
     chroma: Annotated[float, Ge(0), Le(100)] = 3.0
     """How much more than luma chroma counts in these differences (their squares). 0: not at all."""
+    background: bool = True
+    """Whether the background is remembered where nobody stands before it, so that what differs from it is more
+    likely a person, and what does not is less likely one. Of use where camera and room stand still; a moving
+    camera is noticed."""
     scene_similarity: Annotated[float, Ge(0), Le(1)] = 0.8
     """A frame less like the one before, moved, is a new scene, and everything before it is forgotten.
     0: never."""
@@ -93,6 +98,23 @@ class _State:
     observed_ns: int
 
 
+@dataclass(frozen=True)
+class _Plate:
+    """The background, as far as it was seen without a person. Changed in place by each mask."""
+
+    picture: Picture
+    chroma_weight: float
+    seen: U8
+    """How well each element is known, in frames."""
+    sums: NDArray[np.float64]
+    """How often background and person differ from it: `fusion_reference.evidence`."""
+
+    @classmethod
+    def of(cls, step: _Step) -> _Plate:
+        y, u, v = step.picture
+        return cls((y.copy(), u.copy(), v.copy()), step.chroma_weight, np.zeros_like(y), np.zeros(4))
+
+
 class Fusion:
     """The recursion over the frames of one stream. It has no clock and no threads."""
 
@@ -100,6 +122,7 @@ class Fusion:
         self._settings = settings
         self._steps: deque[_Step] = deque(maxlen=settings.history + 1)
         self._state: _State | None = None
+        self._plate: _Plate | None = None
         self.scene_cuts = 0
         """How often `advance` saw a new scene."""
 
@@ -112,6 +135,7 @@ class Fusion:
         """Forgets everything: what comes next has nothing to do with what was."""
         self._steps.clear()
         self._state = None
+        self._plate = None
 
     def advance(
         self,
@@ -162,6 +186,7 @@ class Fusion:
         for before, step in zip(steps[index:], steps[index + 1 :], strict=False):
             measured, variance = self._carry(before, step, measured, variance)
         state = self._state
+        self._weigh(steps[-1], measured, variance, None if state is None else state.probability)
         if state is None:
             self._state = _State(measured, variance, mask.observed_seq, mask.observed_ns)
             return True
@@ -181,6 +206,26 @@ class Fusion:
         newest = max((state.observed_seq, state.observed_ns), (mask.observed_seq, mask.observed_ns))
         self._state = _State(probability, fused_variance, *newest)
         return True
+
+    def _weigh(self, step: _Step, measured: F32, variance: F32, probability: F32 | None) -> None:
+        """What the background says to the measured mask of this step; and what this step says of the background."""
+        settings, plate = self._settings, self._plate
+        if not settings.background:
+            return
+        if plate is None or probability is None or plate.chroma_weight != step.chroma_weight:
+            self._plate = _Plate.of(step)
+            return
+        _kernels.evidence(
+            step.picture,
+            plate.picture,
+            plate.seen,
+            probability,
+            measured,
+            variance,
+            plate.sums,
+            step.chroma_weight,
+            settings.noise,
+        )
 
     def target(self) -> Mask | None:
         """The mask of the current frame; None when the model has seen nothing of this scene yet."""

@@ -102,6 +102,105 @@ def uncertainty(measured: F32, variance: F32, noise: float, noise_floor: float) 
     variance[:] = np.float32(noise) * (np.float32(noise_floor) + 4 * (measured * (1 - measured)))
 
 
+def evidence(
+    picture: Picture,
+    plate: Picture,
+    seen: U8,
+    probability: F32,
+    measured: F32,
+    measured_variance: F32,
+    sums: NDArray[np.float64],
+    chroma: float,
+    noise: float,
+) -> None:
+    """What the picture says of the measured mask when it is compared with the background as it was seen before.
+
+    Changes in place: `measured` and its variance (`noise` as in `uncertainty`); the background, `plate` and
+    `seen` (for how many frames each element was seen, uint8), where `measured` shows nobody; and `sums`, (4,):
+    differences and weights of what is background by `probability`, then of what is person.
+
+    An element differs by half if its squared difference of colour (chroma counts `chroma` times) is PLATE_EDGE
+    of the greatest around it: where the outline runs, that is an element which is half person. How much a
+    difference says is measured: how often it is seen where the person is, over how often where the person is
+    not. So a moving camera, or light that changes, takes all weight from it. Nothing is said against a person
+    where the model sees none, nor for one where nothing differs: on a still picture nothing changes.
+    """
+    pixels, background = ([plane.astype(np.float32) for plane in planes] for planes in (picture, plate))
+    dy, du, dv = ((a - b) ** 2 for a, b in zip(pixels, background, strict=True))
+    apart: F32 = dy + np.float32(chroma) * (du + dv)
+    differs = apart / (apart + np.maximum(PLATE_EDGE * _greatest(apart, PLATE_REACH), PLATE_NOISE))
+    known = np.minimum(seen.astype(np.float32) / PLATE_KNOWN, np.float32(1))
+    in_background, in_person = ((sums[i] + PRIOR) / (sums[i + 1] + 2 * PRIOR) for i in (0, 2))
+    in_person = max(in_person, in_background)
+    ratio = _differing(in_person, differs) / _differing(in_background, differs)
+    ratio = np.minimum(ratio**6, PLATE_MOST)
+    doubt = np.clip((measured - PLATE_EMPTY) / PLATE_EMPTY, 0, 1)
+    gain = (ratio - 1) * known * np.where(ratio > 1, np.float32(1), doubt)
+    start = np.maximum(measured, LEVEL)
+    weighed = measured + start * (1 - start) * gain / (1 + start * gain)
+    sums *= PLATE_MEMORY
+    for i, weight in enumerate((known * (1 - probability), known * probability)):
+        sums[2 * i] += (weight * differs).sum(dtype=np.float64)
+        sums[2 * i + 1] += weight.sum(dtype=np.float64)
+    _learn(picture, plate, seen, measured < PLATE_EMPTY, apart < PLATE_SAME)
+    measured_variance += np.float32(4 * noise) * (weighed * (1 - weighed) - measured * (1 - measured))
+    measured[:] = weighed
+
+
+PLATE_EDGE = np.float32(0.3)
+"""Share of the greatest squared difference around an element from which on it is more person than background."""
+PLATE_REACH = 2
+"""How far around that is, in pixels."""
+PLATE_NOISE = np.float32(200)
+"""Squared difference, in code values, that noise and shadows make."""
+PLATE_SAME = np.float32(200)
+"""Squared difference up to which the background counts as unchanged."""
+PLATE_EMPTY = np.float32(0.25)
+"""The background is learned where the model's mask is below. From there on, it can speak against a person."""
+PLATE_KNOWN = np.float32(10)
+"""After so many frames it is fully believed."""
+PLATE_SEEN = 30
+"""More frames than these are not counted."""
+PLATE_LOSS = 2
+"""Frames that it is known less long after each in which it was another: after 15 the new one is taken. So an
+arm that the model overlooks is not taken for background at once."""
+PLATE_MEMORY = 0.9
+"""Share of the sums that is kept from frame to frame."""
+PLATE_MOST = np.float32(100)
+"""Odds that it gives at most."""
+PRIOR = 500.0
+"""Elements that are thought to have differed and not to have, before anything was seen."""
+LEVEL = np.float32(1 / 256)
+"""Least step of the model's masks: its 0 is not impossible."""
+
+
+def _differing(rate: float, differs: F32) -> F32:
+    """How likely a difference is where so many elements differ."""
+    result: F32 = np.float32(rate) * differs + np.float32(1 - rate) * (1 - differs)
+    return result
+
+
+def _greatest(values: F32, reach: int) -> F32:
+    """The greatest of the square around each element."""
+    rows, cols = values.shape
+    padded = np.pad(values, reach, mode="edge")
+    down = np.max([padded[i : i + rows] for i in range(2 * reach + 1)], axis=0)
+    result: F32 = np.max([down[:, i : i + cols] for i in range(2 * reach + 1)], axis=0)
+    return result
+
+
+def _learn(
+    picture: Picture, plate: Picture, seen: U8, empty: NDArray[np.bool_], same: NDArray[np.bool_]
+) -> None:
+    """One step towards the picture where nobody is and it is the same; anew where it was another for long."""
+    nearer, anew = empty & same, empty & ~same & (seen <= PLATE_LOSS)
+    for now, known in zip(picture, plate, strict=True):
+        step = (now > known).astype(np.int8) - (now < known)
+        known[:] = np.where(anew, now, np.where(nearer, known + step, known))
+    longer, shorter = np.minimum(seen + 1, PLATE_SEEN), np.where(seen > PLATE_LOSS, seen - PLATE_LOSS, 0)
+    seen[:] = np.where(nearer, longer, np.where(empty, shorter, seen))
+
+
 def update(
     picture: Picture,
     probability: F32,

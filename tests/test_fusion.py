@@ -94,6 +94,13 @@ def test_equal_masks_on_a_still_picture_are_a_fixed_point(seed: int, frames: int
     assert np.abs(target - mask).max() < 1e-5
 
 
+def test_equal_masks_on_a_still_picture_stay_when_its_background_is_known() -> None:
+    luma, mask, stream = scene(7), np.random.default_rng(7).random(SHAPE, dtype=np.float32), Stream()
+    for _ in range(40):
+        target = stream.frame(luma, mask, uniform_flow(0, 0))
+    assert np.abs(target - mask).max() < 1e-5
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.integers(0, 2**31),
@@ -442,3 +449,53 @@ def test_a_wrong_colour_beside_the_person_is_told_apart_by_chroma() -> None:
         assert target is not None
         errors.append(float(np.abs(target.probability - truth).mean()))
     assert errors[1] < 0.8 * errors[0]
+
+
+def with_arm(k: int, room: U8, rng: np.random.Generator) -> tuple[U8, F32, F32]:
+    """Someone stretches out an arm: picture, mask, and what a model says that sees next to nothing of the arm."""
+    body = Actor(30, 36, 16)
+    picture, truth = play(room, [body, Actor(56 + 3 * (k - 20), 36, 7)], rng)
+    _, seen = play(room, [body], rng)
+    return picture, truth, np.maximum(seen, 0.12 * truth).astype(np.float32)
+
+
+@pytest.mark.parametrize(("background", "least", "most"), [(True, 0.4, 1.0), (False, 0.0, 0.05)])
+def test_an_arm_that_the_model_overlooks_differs_from_the_known_background(
+    background: bool, least: float, most: float
+) -> None:
+    rng, stream, found = np.random.default_rng(31), Stream(FusionSettings(background=background)), []
+    room = scene(21)
+    for _ in range(20):
+        picture, truth = play(room, [Actor(30, 36, 16)], rng)
+        stream.frame(picture, truth)
+    for k in range(20, 40):
+        picture, truth, mask = with_arm(k, room, rng)
+        target = stream.frame(picture, mask)
+        arm = (truth >= 0.5) & (mask < 0.5)
+        found.append(float((target[arm] >= 0.5).mean()))
+    assert least <= np.mean(found) <= most
+
+
+def test_a_thing_that_was_moved_becomes_background() -> None:
+    """A box is put into the room: it may show for a moment, and is gone after a second."""
+    rng, stream = np.random.default_rng(32), Stream()
+    before, after = scene(21), scene(21)
+    after[20:40, 90:115] = 255 - after[20:40, 90:115] // 2
+    for k in range(60):
+        picture, truth = play(before if k < 20 else after, [Actor(30, 36, 16)], rng)
+        target = stream.frame(picture, model_of(truth, rng))
+    assert target[22:38, 92:113].max() < 0.1
+
+
+def test_a_camera_that_moves_makes_nobody() -> None:
+    """Everything differs from the background as it was seen before, so that says nothing."""
+    rng, stream, wrong = np.random.default_rng(33), Stream(), []
+    large = scene(21, (SHAPE[0], SHAPE[1] + 200))
+    for k in range(60):
+        shift = 0 if k < 20 else 2 * (k - 20)
+        room = np.ascontiguousarray(large[:, shift : shift + SHAPE[1]])
+        picture, truth = play(room, [Actor(60, 36, 16)], rng)
+        target = stream.frame(picture, truth)
+        wrong.append(float((target[truth < 0.01] >= 0.5).mean()))
+    assert max(wrong) < 0.02
+    assert stream.fusion.scene_cuts == 0
