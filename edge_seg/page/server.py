@@ -16,9 +16,10 @@ from tornado import httpserver, iostream, netutil, web
 from edge_seg import telemetry
 from edge_seg.engine import Engine
 from edge_seg.errors import ConfigError
+from edge_seg.page.base import Handler, Shared
 from edge_seg.page.controls import Controls
 from edge_seg.page.guard import Guard
-from edge_seg.page.handlers import ROUTES, Handler, Shared
+from edge_seg.page.handlers import ROUTES
 from edge_seg.page.preview import Preview
 from edge_seg.page.settings import WebSettings, read_token
 from edge_seg.page.state import BoardReader

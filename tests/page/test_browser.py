@@ -29,10 +29,20 @@ READ = """(() => {
 """Of the preview: a sum that tells pictures apart, and red, green and blue of its top left."""
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
-    with Browser(tmp_path / "profile") as one:
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("chromium")) as one:
         yield one
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Browser:
+    """As it was new."""
+    chromium.resize(1280, 900)
+    chromium.send("Network.clearBrowserCookies")
+    chromium.open("about:blank")
+    chromium.complaints.clear()
+    return chromium
 
 
 def is_near(expected: tuple[int, int, int]) -> str:
@@ -106,7 +116,9 @@ def test_without_the_token_there_is_a_sign_in_and_nothing_else(browser: Browser,
     (tmp_path / "token").write_text(TOKEN + "\n")
     with RunningPage(WebSettings(address="0.0.0.0", port=0, token_file=tmp_path / "token")) as page:
         browser.open(page.url + "/")
-        browser.until("location.pathname === '/login' && document.getElementById('token') !== null")
+        browser.until(
+            "location.pathname === '/login' && document.querySelector('button')?.disabled === false"
+        )
 
         def sign_in(token: str) -> None:
             browser.run(

@@ -22,3 +22,6 @@ form.addEventListener("submit", async (event) => {
   error.hidden = false;
   token.select();
 });
+
+// Until here, a click would have sent the form by the browser's own means, which the page's policy forbids.
+form.querySelector("button").disabled = false;
