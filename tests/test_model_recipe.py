@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -12,6 +13,8 @@ pytest.importorskip("ai_edge_litert.schema_py_generated")
 sys.path.insert(0, str(RECIPE))
 
 import equalize  # noqa: E402
+import nudge  # noqa: E402
+import pictures  # noqa: E402
 import rewrite  # noqa: E402
 import search  # noqa: E402
 from ai_edge_litert import schema_py_generated as schema  # noqa: E402
@@ -71,6 +74,54 @@ def block() -> Graph:
     return graph
 
 
+def decoder() -> Graph:
+    """As in the decoder: a small map, doubled, convolved, added to a large one; the sum is only pooled."""
+    rng = np.random.default_rng(5)
+    graph = Graph(
+        TinyModel(weights=rng.normal(0, 1, (4, 3)).tolist(), bias=rng.random(4).tolist()).to_bytes()
+    )
+    (large,) = graph.operators
+    x = int(large.outputs[0])
+    small, doubled, side, total, pooled, mask = (
+        graph.add_tensor(name, (1, rows, cols, 4))
+        for name, rows, cols in (
+            ("small", 3, 4), ("doubled", 6, 8), ("side", 6, 8), ("total", 6, 8), ("pooled", 1, 1), ("mask", 1, 1),
+        )
+    )  # fmt: skip
+    shrink = schema.DepthwiseConv2DOptionsT()
+    shrink.padding, shrink.strideW, shrink.strideH, shrink.depthMultiplier = schema.Padding.SAME, 2, 2, 1
+    shrink.dilationWFactor = shrink.dilationHFactor = 1
+    one = schema.Conv2DOptionsT()
+    one.strideW = one.strideH = one.dilationWFactor = one.dilationHFactor = 1
+    resize, mean = schema.ResizeBilinearOptionsT(), schema.ReducerOptionsT()
+    resize.halfPixelCenters, mean.keepDims = True, True
+
+    def numbers(name: str, *shape: int) -> int:
+        return graph.add_constant(name, rng.normal(0, 1, shape).astype(np.float32))
+
+    size = graph.add_constant("size", np.array([6, 8], np.int32))
+    axes = graph.add_constant("axes", np.array([1, 2], np.int32))
+    graph.replace_operators(
+        [
+            large,
+            graph.operator(
+                Op.DEPTHWISE_CONV_2D, 1, [x, numbers("w1", 1, 3, 3, 4), numbers("b1", 4)], [small], shrink
+            ),
+            graph.operator(Op.RESIZE_BILINEAR, 3, [small, size], [doubled], resize),
+            graph.operator(
+                Op.CONV_2D, 1, [doubled, numbers("w2", 4, 1, 1, 4), numbers("b2", 4)], [side], one
+            ),
+            graph.operator(Op.ADD, 1, [x, side], [total], schema.AddOptionsT()),
+            graph.operator(Op.MEAN, 2, [total, axes], [pooled], mean),
+            graph.operator(Op.MUL, 1, [side, pooled], [mask], schema.MulOptionsT()),
+        ]
+    )
+    graph.graph.tensors[mask].shape = graph.graph.tensors[side].shape
+    graph.graph.outputs = np.array([mask], np.int32)
+    graph.tidy()
+    return graph
+
+
 def kinds(graph: Graph) -> list[str]:
     return [graph.kind(op) for op in graph.operators]
 
@@ -99,6 +150,39 @@ def test_equalisation_keeps_the_function_and_levels_the_channels() -> None:
     equalize.apply(graph, scales)
     assert len(scales) == 2
     assert np.abs(run(graph) - before).max() < 1e-5
+
+
+def test_the_decoder_convolves_before_it_resizes_and_pools_apart() -> None:
+    graph = decoder()
+    before = run(graph)
+    rewrite.convolve_before_resize(graph)
+    rewrite.pool_apart(graph)
+    graph.tidy()
+    assert np.allclose(run(graph), before, rtol=1e-5, atol=1e-5)
+    assert kinds(graph) == [
+        "CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "RESIZE_BILINEAR", "MEAN", "MEAN", "ADD", "MUL",
+    ]  # fmt: skip
+    small = graph.operators[2].outputs[0]
+    assert graph.shape(int(small)) == (1, 3, 4, 4), "a quarter of the pixels"
+    assert graph.operators[5].inputs[0] == small, "pooled before it is resized, too"
+
+
+def test_nudges_carry_a_change_of_weights_and_leave_the_gates_alone() -> None:
+    graph, changed = block(), block()
+    ranges = dict.fromkeys((graph.name(t) for t in range(len(graph.graph.tensors))), (0.0, 10.0))
+    rng = np.random.default_rng(2)
+    for op in changed.operators[:2]:
+        for tensor in map(int, op.inputs[1:3]):
+            values = changed.constant(tensor)
+            changed.set_constant(tensor, values + rng.normal(0, 0.01, values.shape))
+    changes = nudge.between(graph, changed, ranges)
+    assert {values.dtype.name for values in changes.values()} == {"int16"}
+    off = np.abs(run(graph) - run(changed)).max()
+    nudge.apply(graph, changes, ranges)
+    assert np.abs(run(graph) - run(changed)).max() < off / 50
+    gate = graph.operators[1]
+    gate.builtinOptions.fusedActivationFunction = rewrite.RELU6
+    assert f"{graph.name(int(gate.outputs[0]))}.weights" not in nudge.between(graph, changed, ranges)
 
 
 def test_hard_swish_is_split_exactly() -> None:
@@ -153,3 +237,21 @@ def test_jitter_counts_more_than_a_steady_error() -> None:
     jumping = steady * np.array([1, -1])[:, None, None]
     assert search.disagreement(theirs, theirs) == 0
     assert search.disagreement(jumping, theirs) > search.disagreement(steady, theirs) > 0
+
+
+def test_pictures_are_pairs_of_one_scene_and_stills_are_shaken(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    scene = cv2.resize(rng.integers(0, 255, (9, 16, 3), np.uint8), (320, 180), interpolation=cv2.INTER_CUBIC)
+    cv2.imwrite(str(tmp_path / "still.png"), scene)
+
+    def everywhere(pair: np.ndarray) -> np.ndarray:
+        return np.ones(pair.shape[:3], np.float32)
+
+    found = pictures.pairs([tmp_path], (64, 36), 12, everywhere, [])
+    assert found.shape == (12, 2, 36, 64, 3)
+    assert found.dtype == np.uint8
+    change = np.abs(found[:, 0].astype(int) - found[:, 1]).mean(axis=(1, 2, 3))
+    others = np.abs(found[0, 0].astype(int) - found[1:, 0]).mean(axis=(1, 2, 3))
+    assert (change > 0).all()
+    assert np.median(change) < 0.5 * np.median(others)
+    assert np.array_equal(found, pictures.pairs([tmp_path], (64, 36), 12, everywhere, []))

@@ -7,4 +7,7 @@ if [ ! -x "$venv/bin/python" ]; then
     python3 -m venv "$venv"
 fi
 "$venv/bin/python" -m pip install --quiet --requirement "$here/requirements.txt"
+case " $* " in
+    *" --tune "*) "$venv/bin/python" -m pip install --quiet --requirement "$here/requirements-tune.txt" ;;
+esac
 exec "$venv/bin/python" "$here/build.py" "$@"

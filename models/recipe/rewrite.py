@@ -15,13 +15,16 @@ RELU6 = schema.ActivationFunctionType.RELU6
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 
 
-def rewrite(graph: Graph) -> None:
-    """All of them, in order."""
+def rewrite(graph: Graph, lean: bool = True) -> None:
+    """All of them, in order; `lean` includes those that make the decoder cheaper."""
     fold_half_precision(graph)
     unfold_transposed_convolution(graph)
     fuse_relu(graph)
     pool_by_mean(graph)
     split_hard_swish(graph)
+    if lean:
+        convolve_before_resize(graph)
+        pool_apart(graph)
     twin_before_residuals(graph)
     graph.tidy()
 
@@ -146,6 +149,69 @@ def split_hard_swish(graph: Graph) -> None:
         result.append(graph.operator(Op.DEPTHWISE_CONV_2D, 1, [x, weights, bias], [gate], options))
         result.append(graph.operator(Op.MUL, 1, [x, gate], [out], schema.MulOptionsT()))
     graph.replace_operators(result)
+
+
+def convolve_before_resize(graph: Graph) -> None:
+    """A 1x1 convolution behind a bilinear resize moves before it, where there are a quarter of the pixels.
+
+    Both are linear, and the weights of the interpolation sum to one, so that the bias passes as well.
+    """
+    operators = graph.operators
+    for resize in [op for op in operators if graph.kind(op) == "RESIZE_BILINEAR"]:
+        large = int(resize.outputs[0])
+        (conv,) = graph.consumers(large)
+        if graph.kind(conv) != "CONV_2D" or graph.shape(int(conv.inputs[1]))[1:3] != (1, 1):
+            raise ValueError("expected a 1x1 convolution behind every resize")
+        if conv.builtinOptions.fusedActivationFunction != 0:
+            raise ValueError("an activation behind a resize does not pass it")
+        source, result = int(resize.inputs[0]), int(conv.outputs[0])
+        rows, cols = graph.shape(source)[1:3]
+        small = graph.add_tensor(graph.name(result) + "/small", (1, rows, cols, graph.shape(result)[3]))
+        conv.inputs = np.array([source, *conv.inputs[1:]], np.int32)
+        conv.outputs = np.array([small], np.int32)
+        resize.inputs = np.array([small, resize.inputs[1]], np.int32)
+        resize.outputs = np.array([result], np.int32)
+        first, second = operators.index(resize), operators.index(conv)
+        operators[first], operators[second] = conv, resize
+    graph.replace_operators(operators)
+
+
+def pool_apart(graph: Graph) -> None:
+    """The mean of a sum that nothing else reads becomes the sum of two means.
+
+    That sum tied the scales of its sides, and cost a pass over the whole picture. A mean over a picture that was
+    resized to twice its size is one over the small picture: every pixel of it weighs the same.
+    """
+    result: list[Any] = []
+    for op in graph.operators:
+        if graph.kind(op) != "MEAN":
+            result.append(op)
+            continue
+        add = graph.producer(int(op.inputs[0]))
+        if graph.kind(add) != "ADD" or len(graph.consumers(int(add.outputs[0]))) != 1:
+            result.append(op)
+            continue
+        means = []
+        for side in map(int, add.inputs):
+            mean = copy.copy(op)
+            mean.inputs = np.array([_before_doubling(graph, side), op.inputs[1]], np.int32)
+            means.append(graph.add_tensor(graph.name(side) + "/mean", graph.shape(int(op.outputs[0]))))
+            mean.outputs = np.array([means[-1]], np.int32)
+            result.append(mean)
+        result = [kept for kept in result if kept is not add]
+        add.inputs, add.outputs = np.array(means, np.int32), op.outputs
+        result.append(add)
+    graph.replace_operators(result)
+
+
+def _before_doubling(graph: Graph, tensor: int) -> int:
+    """What `tensor` was before it was resized to twice its size; or itself, where it was not."""
+    maker = graph.producer(tensor)
+    if graph.kind(maker) != "RESIZE_BILINEAR" or not maker.builtinOptions.halfPixelCenters:
+        return tensor
+    source = int(maker.inputs[0])
+    large, small = graph.shape(tensor), graph.shape(source)
+    return source if large[1:3] == (2 * small[1], 2 * small[2]) else tensor
 
 
 def twin_before_residuals(graph: Graph) -> None:
