@@ -22,7 +22,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,8 +32,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks import players
-from edge_seg.sources import timecode
-from tests.e2e.daemon import Daemon, watch
+from benchmarks.first_viewer import CLIENTS, FirstViewer
+from tests.e2e.daemon import Daemon
 from tests.rtsp_client import RtspClient
 
 WIDTH, HEIGHT, FPS = 1280, 720, 30
@@ -91,54 +90,6 @@ def daemon(size: tuple[int, int] = (WIDTH, HEIGHT), **output: Any) -> Iterator[D
                 raise
 
 
-class FirstViewer:
-    """Decodes everything, in a thread; remembers when each picture was captured and when it was there."""
-
-    KEPT_EVERY = 5
-    """Codes are read afterwards, of one picture in so many: who computes while it watches measures itself."""
-
-    def __init__(self, url: str) -> None:
-        self.arrivals_ns: list[int] = []
-        self._kept: list[tuple[int, np.ndarray]] = []
-        self._viewer = watch(url)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        for frame in self._viewer.decode(video=0):
-            now_ns = time.monotonic_ns()
-            self.arrivals_ns.append(now_ns)
-            if len(self.arrivals_ns) % self.KEPT_EVERY == 0:
-                plane = frame.planes[0]
-                luma = np.frombuffer(plane, np.uint8).reshape(frame.height, plane.line_size)[:, : frame.width]
-                self._kept.append((now_ns, luma.copy()))
-            if self._stop.is_set():
-                return
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join(20)
-        self._viewer.close()
-
-    def figures(self, skipped: int = 30) -> Result:
-        """fps, the longest gap between two pictures, latency: all in ms but the rate."""
-        latencies = []
-        for arrived_ns, luma in self._kept[skipped // self.KEPT_EVERY :]:
-            code = timecode.read_code(luma)
-            if code is not None:
-                latencies.append((arrived_ns - code.captured_ns) / 1e6)
-        arrivals = np.asarray(self.arrivals_ns[skipped:])
-        gaps_ms = np.diff(arrivals) / 1e6
-        return {
-            "fps": round((len(arrivals) - 1) / ((arrivals[-1] - arrivals[0]) / 1e9), 2),
-            "longest_gap_ms": round(float(gaps_ms.max()), 1),
-            "latency_p50_ms": round(float(np.percentile(latencies, 50)), 1),
-            "latency_p99_ms": round(float(np.percentile(latencies, 99)), 1),
-            "samples": len(latencies),
-        }
-
-
 def run_for(seconds: float, pid: int) -> Result:
     """CPU of the daemon meanwhile, in per cent of one core."""
     before, started = usage(pid), time.monotonic()
@@ -154,25 +105,28 @@ def run_for(seconds: float, pid: int) -> Result:
 
 
 def latency(arguments: argparse.Namespace) -> list[Result]:
-    """One viewer: how old is what he sees, and what the encoder costs apart from everything else."""
+    """One viewer: how old is what he sees, by what he watches with; what the encoder costs apart from all else."""
+    results = []
     with daemon() as it:
         time.sleep(3)
         idle = run_for(min(10, arguments.seconds), it.process.pid)
-        viewer = FirstViewer(it.url)
-        time.sleep(2)
-        cost = run_for(arguments.seconds, it.process.pid)
-        viewer.close()
-        figures = viewer.figures(60)
-        encoder_ms = cost["encoder_cpu_percent"] / 100 / FPS * 1000
-        return [
-            {
-                **figures,
-                "cpu_percent": cost["cpu_percent"],
-                "cpu_percent_unwatched": idle["cpu_percent"],
-                "encoder_cpu_percent": cost["encoder_cpu_percent"],
-                "encoder_ms_per_frame": round(encoder_ms, 2),
-            }
-        ]
+        for name, client in CLIENTS.items():
+            viewer = FirstViewer(it.url, client)
+            time.sleep(3)
+            cost = run_for(arguments.seconds, it.process.pid)
+            viewer.close()
+            encoder_ms = cost["encoder_cpu_percent"] / 100 / FPS * 1000
+            results.append(
+                {
+                    "client": name,
+                    **viewer.figures(),
+                    "cpu_percent": cost["cpu_percent"],
+                    "cpu_percent_unwatched": idle["cpu_percent"],
+                    "encoder_cpu_percent": cost["encoder_cpu_percent"],
+                    "encoder_ms_per_frame": round(encoder_ms, 2),
+                }
+            )
+    return results
 
 
 def load(arguments: argparse.Namespace) -> list[Result]:
