@@ -18,7 +18,7 @@ cat <<TEXT
   Watch it:   rtsp://127.0.0.1:8554/live
 
     ffplay -fflags nobuffer -flags low_delay rtsp://127.0.0.1:8554/live
-    vlc --network-caching=100 rtsp://127.0.0.1:8554/live
+    vlc --network-caching=100 rtsp://127.0.0.1:8554/live     (not Debian's build, which has no RTSP)
 
   Look at it: http://127.0.0.1:9108/ (preview, figures, controls)
 
