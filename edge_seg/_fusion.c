@@ -795,41 +795,59 @@ WIDE static void row_greatest(const float *restrict apart, Py_ssize_t s, int col
 
 typedef struct { float background, person; } Rates;   /* how often each differs from the plate */
 
-WIDE static void row_weigh(const Evidence *e, int y, const float *restrict apart, const float *restrict around, Rates rates, unsigned char *restrict state)
+/* How far each element differs, 0 to 1, in place of the greatest difference around it. */
+WIDE static void row_compare(const float *restrict apart, float *restrict differs, int cols)
 {
-    int cols = (int)e->luma.cols;
-    const unsigned char *restrict seen = bytes_at(&e->seen, y);
-    const float *restrict p = floats_at(&e->probability, y);
-    float *restrict z = floats_at(&e->measured, y), *restrict r = floats_at(&e->variance, y);
-    const float b = rates.background, f = rates.person, noise = 4 * e->noise;
-    float b1 = 0, b0 = 0, f1 = 0, f0 = 0;
+    for (int x = 0; x < cols; x++) {
+        float half = PLATE_EDGE * differs[x];
+        half = half > PLATE_NOISE ? half : PLATE_NOISE;
+        differs[x] = apart[x] / (apart[x] + half);
+    }
+}
+
+/* Adds to the sums of each column: one sum of all would not be vectorized. */
+WIDE static void row_count(const float *restrict differs, const unsigned char *restrict seen, const float *restrict p, int cols,
+                           float *restrict b1, float *restrict b0, float *restrict f1, float *restrict f0)
+{
     for (int x = 0; x < cols; x++) {
         float known = (float)seen[x] * (1.0f / PLATE_KNOWN);
         known = known < 1 ? known : 1;
-        float half = PLATE_EDGE * around[x];   /* from which squared difference on it counts as different */
-        half = half > PLATE_NOISE ? half : PLATE_NOISE;
-        float differs = apart[x] / (apart[x] + half), fits = 1 - differs;
-        float odds = (f * differs + (1 - f) * fits) / (b * differs + (1 - b) * fits);
+        float empty = known * (1 - p[x]), full = known * p[x];
+        b1[x] += empty * differs[x];
+        b0[x] += empty;
+        f1[x] += full * differs[x];
+        f0[x] += full;
+    }
+}
+
+/* Before `row_weigh`, which changes what the model says. */
+WIDE static void row_judge(const float *restrict apart, const float *restrict z, int cols, unsigned char *restrict state)
+{
+    for (int x = 0; x < cols; x++) {
+        int vacant = z[x] < PLATE_EMPTY, same = apart[x] < PLATE_SAME;
+        state[x] = (unsigned char)(vacant + (vacant & same));   /* OCCUPIED, OTHER, SAME */
+    }
+}
+
+WIDE static void row_weigh(const float *restrict differs, const unsigned char *restrict seen, Rates rates, float noise, int cols,
+                           float *restrict z, float *restrict r)
+{
+    const float b = rates.background, f = rates.person;
+    for (int x = 0; x < cols; x++) {
+        float known = (float)seen[x] * (1.0f / PLATE_KNOWN);
+        known = known < 1 ? known : 1;
+        float d = differs[x], fits = 1 - d;
+        float odds = (f * d + (1 - f) * fits) / (b * d + (1 - b) * fits);
         float cube = odds * odds * odds, ratio = cube * cube;
         ratio = ratio < PLATE_MOST ? ratio : PLATE_MOST;
-        float doubt = (z[x] - PLATE_EMPTY) * (1 / PLATE_EMPTY);
-        doubt = limit(doubt, 0, 1);
-        float gain = (ratio - 1) * known * (ratio > 1 ? 1 : doubt);
+        float doubt = limit((z[x] - PLATE_EMPTY) * (1 / PLATE_EMPTY), 0, 1);
+        float up = ratio > 1 ? ratio : 1, down = ratio < 1 ? ratio : 1;
+        float gain = ((up - 1) + (down - 1) * doubt) * known;
         float from = z[x] > LEVEL ? z[x] : LEVEL;
         float to = z[x] + from * (1 - from) * gain / (1 + from * gain);
-        state[x] = (unsigned char)(z[x] < PLATE_EMPTY ? (apart[x] < PLATE_SAME ? SAME : OTHER) : OCCUPIED);
-        r[x] += noise * (to * (1 - to) - z[x] * (1 - z[x]));
+        r[x] += 4 * noise * (to * (1 - to) - z[x] * (1 - z[x]));
         z[x] = to;
-        float empty = known * (1 - p[x]), full = known * p[x];
-        b1 += empty * differs;
-        b0 += empty;
-        f1 += full * differs;
-        f0 += full;
     }
-    e->sums[0] += (double)b1;
-    e->sums[1] += (double)b0;
-    e->sums[2] += (double)f1;
-    e->sums[3] += (double)f0;
 }
 
 static inline unsigned char towards(unsigned char from, unsigned char to)
@@ -861,7 +879,7 @@ static int evidence_run(Evidence *e)
     int rows = (int)e->luma.rows, cols = (int)e->luma.cols;
     e->stride = cols + 2 * PLATE_REACH + STRIP;
     size_t field = (size_t)(rows + 2 * PLATE_REACH) * (size_t)e->stride;
-    float *floats = malloc(sizeof(float) * (field + 2 * (size_t)e->stride));
+    float *floats = malloc(sizeof(float) * (field + 2 * (size_t)e->stride + 4 * (size_t)cols));
     unsigned char *state = malloc((size_t)cols);
     if (!floats || !state) {
         free(floats);
@@ -869,6 +887,8 @@ static int evidence_run(Evidence *e)
         return -1;
     }
     float *apart = floats + PLATE_REACH * e->stride + PLATE_REACH, *across = floats + field + PLATE_REACH, *around = across + e->stride;
+    float *counts = floats + field + 2 * e->stride;
+    memset(counts, 0, sizeof(float) * 4 * (size_t)cols);
     Rates rates = {(float)((e->sums[0] + PRIOR) / (e->sums[1] + 2 * PRIOR)), (float)((e->sums[2] + PRIOR) / (e->sums[3] + 2 * PRIOR))};
     rates.person = rates.person > rates.background ? rates.person : rates.background;
     for (int i = 0; i < 4; i++)
@@ -879,9 +899,15 @@ static int evidence_run(Evidence *e)
     for (int y = 0; y < rows; y++) {
         const float *row = apart + y * e->stride;
         row_greatest(row, e->stride, cols, across, around);
-        row_weigh(e, y, row, around, rates, state);
+        row_compare(row, around, cols);
+        row_count(around, bytes_at(&e->seen, y), floats_at(&e->probability, y), cols, counts, counts + cols, counts + 2 * cols, counts + 3 * cols);
+        row_judge(row, floats_at(&e->measured, y), cols, state);
+        row_weigh(around, bytes_at(&e->seen, y), rates, e->noise, cols, floats_at(&e->measured, y), floats_at(&e->variance, y));
         row_learn(e, y, state);
     }
+    for (int i = 0; i < 4; i++)
+        for (int x = 0; x < cols; x++)
+            e->sums[i] += (double)counts[i * cols + x];
     free(floats);
     free(state);
     return 0;
