@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +26,7 @@ from edge_seg.sources import SyntheticSettings
 from edge_seg.sources.synthetic import draw
 from tests import clips
 from tests.e2e.daemon import Daemon
-from tests.faults.namespace import FAR, Namespace
+from tests.faults.namespace import Namespace
 from tests.faults.proxy import Proxy
 from tests.faults.rtsp_server import RtspServer
 from tests.faults.viewer import Viewer, is_live, is_slate
@@ -164,7 +166,7 @@ def over_a_namespace() -> None:
     for transport in ("tcp", "udp"):
         with (
             Namespace() as namespace,
-            RtspServer(fps=FPS, address=FAR, prefix=namespace.prefix) as server,
+            RtspServer(fps=FPS, address=namespace.far, prefix=namespace.prefix) as server,
             rig({"type": "rtsp", "url": server.url, "transport": transport}) as it,
         ):
             it.several(f"packets dropped ({transport})", 5, namespace.cut, namespace.mend)
@@ -213,6 +215,7 @@ def main() -> None:
     parser.add_argument("--stall-s", type=float, default=30)
     parser.add_argument("--only", default=",".join(KINDS), help=f"of {', '.join(KINDS)}")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # a namespace would be left behind
     print_head()
     for kind in arguments.only.split(","):
         if kind == "proxy":

@@ -133,6 +133,7 @@ class Supervisor:
                     self._build(), self._deliver, self._changed, self._stale_ns, self._may_repeat
                 )
             reader.thread.start()
+            began_ns = time.monotonic_ns()
             cause = self._watch(reader)
             if cause is not None and not self._is_renewed:
                 self.cause = str(cause)
@@ -170,9 +171,10 @@ class Supervisor:
                 )
             else:
                 log.debug("source still lost: %s", cause)
+            tried_s = 0.0 if reader.delivered else (time.monotonic_ns() - began_ns) / 1e9
             with self._changed:
                 self._changed.wait_for(
-                    lambda: self._stopping.is_set() or self._is_renewed, self._pause_s(attempt)
+                    lambda: self._stopping.is_set() or self._is_renewed, self._pause_s(attempt, tried_s)
                 )
             self._wait_for_drivers()
             attempt += 1
@@ -257,10 +259,12 @@ class Supervisor:
                 has_warned = True
             self._stopping.wait(FIRST_RETRY_S)
 
-    def _pause_s(self, attempt: int) -> float:
-        """Exponential back-off with jitter, so that many daemons do not return to one server in step."""
+    def _pause_s(self, attempt: int, tried_s: float = 0.0) -> float:
+        """Exponential back-off with jitter, so that many daemons do not return to one server in step. It counts from
+        try to try: what the last one waited in vain is not waited again."""
         longest = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempt, 10))
-        return float(longest * self._random.uniform(0.5, 1.0))
+        pause_s = longest * self._random.uniform(0.5, 1.0)
+        return float(max(pause_s - tried_s, min(pause_s, FIRST_RETRY_S)))
 
 
 class _Reader:

@@ -233,6 +233,14 @@ def test_retries_come_later_and_later_never_in_step_and_never_stop() -> None:
         assert all(longest / 2 <= pause <= longest for pause in pauses)
 
 
+def test_what_a_try_has_waited_in_vain_is_not_waited_again() -> None:
+    supervisor = Supervisor(lambda: ScriptedSource(0, stall), Recorder(1), 100)
+    shortest = supervisor_module.FIRST_RETRY_S
+    assert all(2 <= supervisor._pause_s(10, 3) <= 7 for _ in range(20))
+    assert all(supervisor._pause_s(10, 12) == shortest for _ in range(20))
+    assert all(supervisor._pause_s(0, 12) <= shortest for _ in range(20))
+
+
 def test_a_stuck_driver_is_not_back_before_it_shows_another_picture(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "edge_seg.supervisor")
     stuck = I420.filled(64, 64, (100, 128, 128))

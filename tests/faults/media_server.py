@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from edge_seg import gstreamer
-from tests.faults.namespace import FAR, Namespace
+from tests.faults.namespace import Namespace
 
 START_TIMEOUT_S = 30
 
@@ -32,7 +32,7 @@ class MediaServer:
         self, kind: str, user: str = "", password: str = "", namespace: Namespace | None = None
     ) -> None:
         self._kind, self._arguments = kind, (user, password)
-        self._address = "127.0.0.1" if namespace is None else FAR
+        self._address = "127.0.0.1" if namespace is None else namespace.far
         self._prefix = () if namespace is None else namespace.prefix
         self.port = free_udp_port() if kind == "srt" else 0
         self.frames: list[tuple[float, int]] = []

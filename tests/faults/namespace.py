@@ -7,8 +7,6 @@ import shutil
 import subprocess
 from types import TracebackType
 
-NEAR, FAR = "198.18.77.1", "198.18.77.2"
-"""Of the range for benchmarks of networks (RFC 2544), which is nobody's."""
 DROP = """
 table inet cut {
   chain in { type filter hook input priority 0; policy drop; }
@@ -18,11 +16,14 @@ table inet cut {
 
 
 class Namespace:
-    """A host at FAR, reached from NEAR. Use as a context manager."""
+    """A host at `far`, reached from `near`. Use as a context manager."""
 
     def __init__(self) -> None:
         self._name = f"edgeseg-{os.getpid()}"
         self._card = f"es{os.getpid() % 10_000_000}"
+        # Of the range for benchmarks of networks (RFC 2544), which is nobody's.
+        net = f"198.18.{os.getpid() % 256}"
+        self.near, self.far = f"{net}.1", f"{net}.2"
 
     @staticmethod
     def problem() -> str | None:
@@ -48,9 +49,9 @@ class Namespace:
         card, peer = self._card, f"{self._card}p"
         _run("ip", "netns", "add", self._name)
         _run("ip", "link", "add", card, "type", "veth", "peer", "name", peer, "netns", self._name)
-        _run("ip", "addr", "add", f"{NEAR}/30", "dev", card)
+        _run("ip", "addr", "add", f"{self.near}/30", "dev", card)
         _run("ip", "link", "set", card, "up")
-        _run(*self.prefix, "ip", "addr", "add", f"{FAR}/30", "dev", peer)
+        _run(*self.prefix, "ip", "addr", "add", f"{self.far}/30", "dev", peer)
         _run(*self.prefix, "ip", "link", "set", peer, "up")
         _run(*self.prefix, "ip", "link", "set", "lo", "up")
         return self

@@ -20,9 +20,10 @@ import numpy as np
 
 from tests.vm.guest_hdmi import PLACE_PX, places
 
-NEAR = 10
-"""Code values by which a place may differ: the guest's person is still, but its mask may not be, quite."""
-TRIES = 20
+NEAR, NEAR_ENOUGH = 8, 0.95
+"""Code values by which a place may differ, and the share of places that must be so near: the guest's person is still,
+but its mask goes on changing a little at the edge while the host looks."""
+TRIES = 3
 DEVICE = "virtio-gpu-pci,xres=1280,yres=720,addr=0x10"
 
 
@@ -59,7 +60,7 @@ def compare(monitor: Monitor, expected: dict[str, Any], file: Path) -> bool:
     """Looks until the screen is as expected; says how near it is."""
     display = expected["display"][0], expected["display"][1]
     wanted = np.array(expected["places"], float)
-    worst, shape = 255.0, (0, 0)
+    share, shape = 0.0, (0, 0)
     for _ in range(TRIES):
         screen = monitor.screen(file)
         shape = screen.shape[1], screen.shape[0]
@@ -68,17 +69,21 @@ def compare(monitor: Monitor, expected: dict[str, Any], file: Path) -> bool:
                 [screen[y : y + PLACE_PX, x : x + PLACE_PX].mean((0, 1)) for y, x in places(display)]
             )
             difference = np.abs(seen - wanted)
-            worst = float(difference.max())
-            if worst <= NEAR:
-                colours = len({tuple(value) for value in np.round(seen / 16)})
+            share = float((difference.max(1) <= NEAR).mean())
+            colours = len({tuple(value) for value in np.round(seen / 16)})
+            if share >= NEAR_ENOUGH and colours > 4:  # the person, too, not only the background
                 print(
                     f"SEEN {expected['scene']}: {len(wanted)} places of {shape[0]}x{shape[1]}, {colours} colours, "
-                    f"difference {difference.mean():.2f} (mean), {worst:.1f} (most) of 255",
+                    f"{100 * share:.1f} % within {NEAR} of 255, difference {difference.mean():.2f} (mean), "
+                    f"{difference.max():.1f} (most)",
                     flush=True,
                 )
-                return colours > 4
+                return True
         time.sleep(0.5)
-    print(f"NOT SEEN {expected['scene']}: screen {shape}, wanted {display}; most {worst:.1f}", flush=True)
+    print(
+        f"NOT SEEN {expected['scene']}: screen {shape}, wanted {display}; {100 * share:.1f} % alike",
+        flush=True,
+    )
     return False
 
 
@@ -107,7 +112,7 @@ def main() -> int:
             expected = json.loads(line.removeprefix("LOOK "))
             file = keep / f"{expected['scene'].split(',')[0].replace(' ', '-')}.png"
             is_seen = compare(monitor, expected, file)
-            process.stdin.write("seen\n" if is_seen else "no\n")
+            process.stdin.write("seen\n" if is_seen else "not yet\n")
             process.stdin.flush()
         return process.wait()
 
