@@ -177,8 +177,8 @@ def refine_reference(
 
 
 def draw_out_reference(mask: F32, offset: I16, level: float) -> None:
-    """What _matte.draw_out computes: the mask's ends drawn out to 0 and 1, as an alpha without a gain."""
-    offset[:] = fixed(np.clip(np.nan_to_num(_drawn_out(mask, level), nan=0.0), 0, 1), ALPHA_ONE)
+    """What _matte.draw_out computes: the mask's ends drawn out to 0 and 1 and beyond, as an alpha without a gain."""
+    offset[:] = fixed(_drawn_out(mask, level), ALPHA_ONE)
 
 
 def _fastest() -> tuple[Kernel, Kernel]:

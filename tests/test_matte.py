@@ -133,6 +133,19 @@ def test_native_equals_reference(rows: int, cols: int, radius: int, smoothing: i
         np.testing.assert_allclose(ours, theirs, atol=tolerance)
 
 
+def test_native_drawing_out_equals_its_reference() -> None:
+    native = pytest.importorskip("edge_seg._matte", reason="the extension was not built").draw_out
+    mask = np.random.default_rng(3).random((37, 51)).astype(np.float32)
+    mask[0, :4] = 0, 1, np.nan, 1 / 64
+    ours, theirs = np.empty(mask.shape, np.int16), np.empty(mask.shape, np.int16)
+    native(mask, ours, matte.LEVEL)
+    matte.draw_out_reference(mask, theirs, matte.LEVEL)
+    np.testing.assert_allclose(ours, theirs, atol=1)  # fused multiplications round otherwise
+    assert ours[0, 2] == 0
+    with pytest.raises(ValueError, match="size"):
+        native(mask, ours[:5], matte.LEVEL)
+
+
 def test_bad_arguments_are_refused() -> None:
     small = Yuv444(*(np.zeros((9, 16), np.uint8) for _ in range(3)), matrix=I420.allocate(2, 2).matrix)
     with pytest.raises(ValueError, match="mask's shape"):
