@@ -185,6 +185,8 @@ def explain(message: str, debug: str) -> str:
         return "the server refuses this user or password (outputs.user, outputs.password_file)"
     last = debug.strip().splitlines()[-1].rpartition("): ")[2].strip() if debug.strip() else ""
     message = message.rstrip(".")
+    if last.startswith("/Gst"):  # where it happened, not what
+        return message
     return f"{message} ({last.rstrip('.')})" if last and last.rstrip(".") not in message else message
 
 

@@ -150,13 +150,16 @@ def _serve_rtsp(address: str, port: int, user: str, password: str) -> None:
 def _listen_srt(address: str, port: int, passphrase: str) -> None:
     gst = gstreamer.load()
     secret = f"passphrase={passphrase} pbkeylen=16" if passphrase else ""
-    pipeline = gst.parse_launch(
-        f'srtsrc uri="srt://{address}:{port}?mode=listener" latency=20 {secret} ! tsdemux ! h264parse ! {DECODE}'
-    )
-    pipeline.get_by_name("out").connect("handoff", _on_picture)
-    pipeline.set_state(gst.State.PLAYING)
     print("port", port, flush=True)
-    pipeline.get_bus().timed_pop_filtered(gst.CLOCK_TIME_NONE, gst.MessageType.ERROR | gst.MessageType.EOS)
+    while True:  # srtsrc ends with its caller; a server goes on with the next one
+        pipeline = gst.parse_launch(
+            f'srtsrc uri="srt://{address}:{port}?mode=listener" latency=20 {secret} ! tsdemux ! h264parse ! {DECODE}'
+        )
+        pipeline.get_by_name("out").connect("handoff", _on_picture)
+        pipeline.set_state(gst.State.PLAYING)
+        types = gst.MessageType.ERROR | gst.MessageType.EOS
+        pipeline.get_bus().timed_pop_filtered(gst.CLOCK_TIME_NONE, types)
+        pipeline.set_state(gst.State.NULL)
 
 
 if __name__ == "__main__":

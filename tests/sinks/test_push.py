@@ -200,4 +200,7 @@ def test_what_is_logged_holds_no_secret() -> None:
 def test_an_error_is_one_line_that_says_what_is_wrong() -> None:
     said = explain("Could not write.", "../a.c(12): f (): /P/S:server:\nConnection reset by peer")
     assert said == "Could not write (Connection reset by peer)"
+    assert (
+        explain("Could not write.", "../a.c(12): f (): /GstPipeline:p/GstSRTSink:server") == "Could not write"
+    )
     assert "refuses this user" in explain("Failed", "x\nUnauthorized (401)")
