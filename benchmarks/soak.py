@@ -1,6 +1,6 @@
 """The daemon for a long while, with all that happens to it: reloads, a camera that fails, viewers who stay.
 
-    .venv/bin/python -m benchmarks.soak [--minutes 30] [--json FILE]
+    .venv/bin/python -m benchmarks.soak [--minutes 30] [--reload-s 60] [--json FILE]
 
 1280x720 at 30 frames a second from the bundled clip over RTSP, two viewers in processes of their own who connect once.
 Every minute the configuration is reloaded (background, matte, bit rate), every two minutes the camera fails: killed and
@@ -177,12 +177,12 @@ def number(metrics: str, name: str) -> float:
     return float(found[1]) if found else float("nan")
 
 
-def run(rig: Rig, minutes: float) -> dict[str, Any]:
+def run(rig: Rig, minutes: float, reload_s: float) -> dict[str, Any]:
     daemon, started = rig.daemon, time.monotonic()
     samples: list[Sample] = []
     reloads: list[str] = []
     faults: list[str] = []
-    minute = 0
+    next_reload_s = reload_s
     while time.monotonic() - started < minutes * 60:
         elapsed_s = time.monotonic() - started
         if (
@@ -190,10 +190,10 @@ def run(rig: Rig, minutes: float) -> dict[str, Any]:
             and elapsed_s - (samples[-1].at_s if samples else -SAMPLE_EVERY_S) >= SAMPLE_EVERY_S
         ):
             samples.append(sample(daemon.process.pid, started))
-        if elapsed_s >= (minute + 1) * 60:
-            minute += 1
+        if elapsed_s >= next_reload_s:
+            next_reload_s += reload_s
             reloads.append(rig.reload())
-            if minute % 2 == 0:
+            if len(reloads) % 2 == 0:
                 faults.append(rig.fail())
         time.sleep(0.5)
         assert daemon.process.poll() is None, "\n".join(["the daemon has ended:", *daemon.log[-40:]])
@@ -206,6 +206,7 @@ def run(rig: Rig, minutes: float) -> dict[str, Any]:
         "start": asdict(samples[0]),
         "middle": asdict(samples[len(samples) // 2]),
         "end": asdict(samples[-1]),
+        "rss_mb": [one.rss_mb for one in samples],
         "rss_mb_by_thirds": [
             round(statistics.median(one.rss_mb for one in part), 1)
             for part in (samples[:third], samples[third : 2 * third] or samples[-1:], samples[-third:])
@@ -257,6 +258,12 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument(
+        "--reload-s",
+        type=float,
+        default=60,
+        help="seconds between reloads; every second one comes with a fault",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--viewer", metavar="URL", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -266,7 +273,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         rig = Rig(Path(folder), stack)
         try:
-            result = run(rig, arguments.minutes)
+            result = run(rig, arguments.minutes, arguments.reload_s)
         except BaseException:
             print("", *rig.daemon.log[-40:], sep="\n", file=sys.stderr)
             raise
