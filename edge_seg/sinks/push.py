@@ -82,6 +82,8 @@ class PushSink(EncodedSink):
         self._peers: set[sockets.Address] = set()
         self._pushed = 0
         self._connections: set[sockets.Address] = set()
+        self._others: set[sockets.Address] = set()
+        """Connections of other outputs to the same server."""
         self._send_buffer = 0
 
     def open(self, output: OutputFormat) -> None:
@@ -94,6 +96,7 @@ class PushSink(EncodedSink):
         self._peers = self._resolve()
         self._pushed, self._connections = 0, set()
         self._send_buffer = round(self._push.for_format(output).bitrate_kbps * 125 * UNSENT_S)
+        self._others = sockets.tune(self._peers, SILENCE_MS, self._send_buffer)
         super().open(output)
 
     def push(self, picture: I420, captured_ns: int) -> None:
@@ -106,9 +109,10 @@ class PushSink(EncodedSink):
             self._look_at_connection()
 
     def _look_at_connection(self) -> None:
-        before = self._connections
-        self._connections = sockets.tune(self._peers, SILENCE_MS, self._send_buffer)
-        if before - self._connections:
+        there = sockets.tune(self._peers, SILENCE_MS, self._send_buffer) - self._others
+        if not self._connections:
+            self._connections = there
+        elif self._connections - there:
             # rtspclientsink connects again by itself, and goes on without telling the server what it is.
             self._is_broken = True
             raise SinkError(f"{self._where()}: the connection was lost")
