@@ -29,6 +29,10 @@ def program() -> str | None:
     return next((found for name in PROGRAMS if (found := shutil.which(name))), None)
 
 
+class Navigated(Exception):
+    """The page went away while it was asked something."""
+
+
 class Browser:
     """One tab. Use as a context manager."""
 
@@ -95,7 +99,8 @@ class Browser:
         while True:
             message = json.loads(self._socket.recv())
             if message.get("id") == self._number:
-                assert "error" not in message, message
+                if "error" in message:
+                    raise Navigated(message["error"])
                 return message["result"]
             self._note(message)
 
@@ -131,9 +136,13 @@ class Browser:
         """The value of the expression once it is accepted."""
         deadline_s = time.monotonic() + timeout_s
         while True:
-            value = self.run(script)
-            if accept(value):
-                return value
+            try:
+                value = self.run(script)
+            except Navigated as error:
+                value = error
+            else:
+                if accept(value):
+                    return value
             assert time.monotonic() < deadline_s, f"{script} is still {value!r}; {self.complaints}"
             time.sleep(0.05)
 
