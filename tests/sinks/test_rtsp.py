@@ -138,6 +138,25 @@ def test_a_key_frame_comes_at_once_for_who_joins(sink: RtspSink) -> None:
                 assert packets < 40  # the gop is 60 pictures
 
 
+def test_a_key_frame_comes_when_a_viewer_reports_a_lost_picture(sink: RtspSink) -> None:
+    with Producer(sink), RtspClient(sink.url) as viewer:
+        viewer.play()
+        packets, asked_at = 0, 30
+        while True:
+            channel, packet = viewer.packet()
+            if channel != 0:
+                continue
+            packets += 1
+            if packets > asked_at and IDR in nal_units(packet[12:]):
+                break
+            assert packets < asked_at + 25  # the gop is 60 pictures
+            if packets == asked_at:
+                # An empty receiver report and a picture loss indication (RFC 3550, 6.4.2; RFC 4585, 6.3.1).
+                (ssrc,) = struct.unpack_from(">I", packet, 8)
+                report = struct.pack(">BBHI", 0x80, 201, 1, 1) + struct.pack(">BBHII", 0x81, 206, 2, 1, ssrc)
+                viewer.socket.sendall(b"$\x01" + struct.pack(">H", len(report)) + report)
+
+
 def nal_units(payload: bytes) -> set[int]:
     """The types of the NAL units in an RTP payload (RFC 6184, 5.4)."""
     kind = payload[0] & 31
