@@ -52,6 +52,8 @@ class Running:
 
     def _source(self) -> Metronome:
         self.sources.append(self._make())
+        if isinstance(self.sources[-1], InStep):
+            self.sources[-1].engine = self.engine
         return self.sources[-1]
 
     def __enter__(self) -> "Running":
@@ -240,18 +242,24 @@ def test_every_key_is_applied_while_frames_flow(running: Running, key: str) -> N
     running.wait_for_frames(1)
 
 
-class Slow(Metronome):
-    """So slow that a frame is dropped only if the loop stands still for long: not by what else this machine does."""
+class InStep(Metronome):
+    """Delivers a frame when the one before has left: what is missing then was not lost to a busy machine."""
+
+    engine: Engine
 
     def read(self, timeout_ns: int) -> Frame | None:
-        # None is made up for: two that come together would cost one of them.
-        self._next_s = max(self._next_s, time.monotonic()) + 0.1 - 1 / FPS
+        deadline_ns = time.monotonic_ns() + timeout_ns
+        # But for the first, which makes the loop ready and is not shown.
+        while self.engine.frames_out < self._seq - 1:
+            if time.monotonic_ns() > deadline_ns:
+                return None
+            time.sleep(0.001)
         return super().read(timeout_ns)
 
 
 def test_a_storm_of_reloads_loses_no_frame_and_leaves_no_thread(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "paper.png"), np.full((40, 60, 3), 90, np.uint8))
-    with Running(source=Slow) as running:
+    with Running(source=InStep) as running:
         engine = running.engine
         before, first = engine.status(), len(running.seqs())
         threads = threading.active_count()
