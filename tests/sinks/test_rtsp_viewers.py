@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge_seg.sinks.base import OutputFormat
-from edge_seg.sinks.rtsp import RtspSettings, RtspSink, viewers
+from edge_seg.sinks.rtsp import RtspSettings, RtspSink, server, viewers
 from edge_seg.types import Matrix
 from tests.rtsp_client import RtspClient
 from tests.sinks.producer import OUTPUT, Producer, wait_until
@@ -22,6 +22,7 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[RtspSink]:
     """Three may watch, two from one address; who is silent or stalled for a second has to go."""
     monkeypatch.setattr(viewers, "SETUP_NS", 1_000_000_000)
     monkeypatch.setattr(viewers, "STALL_NS", 1_000_000_000)
+    monkeypatch.setattr(server, "SWEEP_MS", 100)
     sink = RtspSink(RtspSettings(port=0, max_viewers=3, bitrate_kbps=6000))
     sink.open(OUTPUT)
     yield sink
@@ -145,7 +146,11 @@ def test_viewers_who_come_and_go_leave_nothing_behind(sink: RtspSink) -> None:
                 viewer.ask("TEARDOWN")
         wait_until(lambda: not sink.wants_pictures)
 
+    places = 3 + viewers.SPARE_CONNECTIONS
     with Producer(sink):
+        for _ in range(places + 5):
+            with RtspClient(sink.url) as viewer:
+                viewer.play()  # and without a word away
         come_and_go(True)
         come_and_go(False)
         before = held()

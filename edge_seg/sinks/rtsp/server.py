@@ -17,7 +17,7 @@ from edge_seg.sinks.rtsp.viewers import SPARE_CONNECTIONS, Viewers
 log = logging.getLogger(__name__)
 
 CLOSE_DEADLINE_S = 1.0
-SWEEP_S = 1
+SWEEP_MS = 1000
 DISCONNECT_S = 0.5
 """Viewers' connections end by themselves within this, in their own threads."""
 CLIENT_THREADS = 4
@@ -35,7 +35,7 @@ class Server:
         self._glib = glib
         self._viewers = viewers
         self.on_sweep: Callable[[], None] = lambda: None
-        """Called every SWEEP_S."""
+        """Called every SWEEP_MS."""
         self._server = server = server_module.RTSPServer()
         server.set_address(address)
         server.set_service(str(port))
@@ -55,7 +55,7 @@ class Server:
         self._attached = context.find_source_by_id(identifier)
         self.port = int(server.get_bound_port())
         self._loop: Any = glib.MainLoop.new(context, False)
-        sweeping = glib.timeout_source_new_seconds(SWEEP_S)
+        sweeping = glib.timeout_source_new(SWEEP_MS)
         sweeping.set_callback(self._sweep)
         sweeping.attach(context)
         self._sweeping = sweeping

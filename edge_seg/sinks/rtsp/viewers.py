@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
@@ -49,6 +49,7 @@ class _Connection:
     is_playing: bool = False
     acked: int = -1
     acked_ns: int = 0
+    sessions: list[Any] = field(default_factory=list)
 
 
 class Viewers:
@@ -96,6 +97,7 @@ class Viewers:
             is_full = len(self._connections) >= self.max_viewers + SPARE_CONNECTIONS
             self._connections[key] = _Connection(client, address, self._clock())
         client.connect("closed", lambda _client: self._left(key))
+        client.connect("new-session", lambda _client, session: self._began(key, session))
         client.connect("pre-setup-request", lambda _client, _context: self._admit(key))
         client.connect("play-request", lambda _client, _context: self._played(key))
         client.connect("pause-request", lambda _client, _context: self._stopped(key))
@@ -161,9 +163,19 @@ class Viewers:
                 one.is_playing, one.since_ns = False, self._clock()
                 one.is_admitted = one.is_admitted and not gone
 
+    def _began(self, key: int, session: Any) -> None:
+        with self._lock:
+            one = self._connections.get(key)
+            if one is not None:
+                one.sessions.append(session)
+
     def _left(self, key: int) -> None:
         with self._lock:
-            self._connections.pop(key, None)
+            one = self._connections.pop(key, None)
+        if one is not None:
+            # Else the sessions of those who leave without a word are kept, and counted, for a minute.
+            for session in one.sessions:
+                one.client.get_session_pool().remove(session)
 
     def _refused(self, address: str, why: str) -> None:
         now_ns = self._clock()
