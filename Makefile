@@ -16,8 +16,10 @@ demo: setup  ## run on the bundled clip, served at rtsp://127.0.0.1:8554/live (D
 test: setup-dev  ## run the test suite
 	.venv/bin/python -m pytest
 
-test-vm: setup-dev  ## a camera of the kernel's in a virtual machine: played, unplugged, plugged in (needs qemu-system-x86, kmod, cpio)
+test-vm: setup-dev  ## in virtual machines: a camera that is unplugged, a KMS display's pixels, a virtual webcam (needs qemu-system-x86, kmod, cpio, gcc)
 	@tests/vm/run.sh v4l2
+	@.venv/bin/python -m tests.vm.screen
+	@tests/vm/run.sh loopback
 
 test-picamera2: setup-dev  ## the real picamera2 on libcamera's test camera in a virtual machine (as root; needs debootstrap, gcc, too)
 	@tests/vm/run.sh picamera2

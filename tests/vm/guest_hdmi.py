@@ -29,7 +29,7 @@ from edge_seg.probe import displays
 from edge_seg.sinks import HdmiSettings, OutputFormat, open_sink
 from edge_seg.sinks.base import Sink
 from edge_seg.sources import SyntheticSettings
-from edge_seg.types import I420
+from edge_seg.types import I420, Matrix
 from tests.vm.rig import set_up, wait
 
 GRID, PLACE_PX = (16, 9), 8
@@ -113,7 +113,7 @@ def grid(picture: I420, display: tuple[int, int]) -> list[list[int]]:
         cv2.resize(p, (picture.width, picture.height)).astype(np.float32) - 128 for p in picture.planes[1:]
     )
     y = (ycc - 16) * (255 / 219)
-    kr, kb = (0.2126, 0.0722) if picture.height > 576 else (0.299, 0.114)
+    kr, kb = (0.2126, 0.0722) if picture.matrix is Matrix.BT709 else (0.299, 0.114)
     red, blue = y + 2 * (1 - kr) * v * (255 / 224), y + 2 * (1 - kb) * u * (255 / 224)
     green = (y - kr * red - kb * blue) / (1 - kr - kb)
     rgb = np.clip(np.dstack([red, green, blue]), 0, 255)

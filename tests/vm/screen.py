@@ -20,9 +20,9 @@ import numpy as np
 
 from tests.vm.guest_hdmi import PLACE_PX, places
 
-NEAR, NEAR_ENOUGH = 8, 0.95
+NEAR, NEAR_ENOUGH = 8, 0.88
 """Code values by which a place may differ, and the share of places that must be so near: the guest's person is still,
-but its mask goes on changing a little at the edge while the host looks."""
+but the number on its chest (7 % of the picture) is another in every frame, and the mask's edge is never quite still."""
 TRIES = 3
 DEVICE = "virtio-gpu-pci,xres=1280,yres=720,addr=0x10"
 
