@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from edge_seg import pyramid
 from edge_seg.pyramid import shrink, shrink_plane, shrink_plane_reference
@@ -92,13 +93,36 @@ def test_an_impossible_size_is_refused(size: tuple[int, int]) -> None:
 def test_native_equals_reference(
     middle: tuple[int, int], halvings: int, target: tuple[int, int], seed: int
 ) -> None:
-    """Within one code value; equal with the OpenCV of today on x86-64."""
+    """Within one code value of the formula, and of OpenCV, with which it is equal on x86-64. Not where a side is
+    stretched: on arm64 OpenCV is wrong there, by up to 244 code values."""
     pytest.importorskip("edge_seg._pyramid", reason="the extension was not built")
     rows, cols = middle[0] << halvings, middle[1] << halvings
     memory = np.random.default_rng(seed).integers(0, 256, (rows, cols + 5), dtype=np.uint8)
     plane = memory[:, 3 : cols + 3]
-    difference = shrink_plane(plane, target).astype(int) - shrink_plane_reference(plane, target)
-    assert np.abs(difference).max() <= 1
+    small = shrink_plane(plane, target).astype(int)
+    count = pyramid._halvings(plane, target)
+    if count is None:
+        return
+    halved = plane.astype(int)
+    for _ in range(count):
+        halved = (halved[::2, ::2] + halved[::2, 1::2] + halved[1::2, ::2] + halved[1::2, 1::2] + 2) >> 2
+    assert np.abs(small - bilinear(halved, target)).max() <= 1
+    if target[0] <= halved.shape[1] and target[1] <= halved.shape[0]:
+        assert np.abs(small - shrink_plane_reference(plane, target)).max() <= 1
+
+
+def bilinear(plane: NDArray[np.int_], size: tuple[int, int]) -> NDArray[np.float64]:
+    """By the formula, centres aligned, the rim repeated."""
+    (width, height), (rows, cols) = size, plane.shape
+    x = np.clip((np.arange(width) + 0.5) * cols / width - 0.5, 0, cols - 1)
+    y = np.clip((np.arange(height) + 0.5) * rows / height - 0.5, 0, rows - 1)
+    left, top = x.astype(int), y.astype(int)
+    right, low = np.minimum(left + 1, cols - 1), np.minimum(top + 1, rows - 1)
+    above, below = (
+        plane[line][:, left] + (plane[line][:, right] - plane[line][:, left]) * (x - left)
+        for line in (top, low)
+    )
+    return np.asarray(above + (below - above) * (y - top)[:, None], np.float64)
 
 
 @pytest.mark.parametrize("size", [(1280, 720), (1920, 1080), (640, 480), (256, 144)])
