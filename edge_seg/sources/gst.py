@@ -235,7 +235,7 @@ def copy_picture(buffer: Any, width: int, height: int, matrix: Matrix, geometry:
     """Our own copy of a GStreamer I420 buffer of this size, whatever its strides, and what `geometry` makes of it."""
     gst, gst_video = gstreamer.load("GstVideo")
     picture = I420.allocate(*output_size(width, height, geometry), matrix)
-    meta = gst_video.buffer_get_video_meta(buffer)
+    layout = meta = gst_video.buffer_get_video_meta(buffer)
     with buffer.map(gst.MapFlags.READ) as mapped:
         data: U8 = np.frombuffer(mapped.data, np.uint8)
         if meta is None and data.size == I420.buffer_size(width, height):
@@ -245,9 +245,11 @@ def copy_picture(buffer: Any, width: int, height: int, matrix: Matrix, geometry:
                 place(I420.wrap(data, width, height).planes, geometry, picture)
             return picture
         if meta is None:
-            raise SourceLost(f"a {width}x{height} I420 picture came with {data.size} bytes and no layout")
+            # GStreamer's own layout, perhaps in more memory than it needs: v4l2loopback's are whole pages.
+            layout = gst_video.VideoInfo.new()
+            layout.set_format(gst_video.VideoFormat.I420, width, height)
         planes: list[U8] = []
-        for offset, stride in zip(meta.offset[:3], meta.stride[:3], strict=True):
+        for offset, stride in zip(layout.offset[:3], layout.stride[:3], strict=True):
             rows, cols = (height, width) if not planes else ((height + 1) // 2, (width + 1) // 2)
             if stride < cols or offset + stride * (rows - 1) + cols > data.size:
                 raise SourceLost(

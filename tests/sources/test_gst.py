@@ -54,6 +54,21 @@ def test_the_copy_does_not_change_with_the_buffer() -> None:
         assert (plane == value).all()
 
 
+@pytest.mark.parametrize(("width", "height"), [(64, 32), (30, 18)])
+def test_a_buffer_may_be_longer_than_its_picture(width: int, height: int) -> None:
+    """As v4l2loopback's are, whose lengths are whole pages."""
+    gst, gst_video = pytest.importorskip("gi") and gstreamer.load("GstVideo")
+    info = gst_video.VideoInfo.new()
+    info.set_format(gst_video.VideoFormat.I420, width, height)
+    memory = np.random.default_rng(0).integers(0, 256, 4096).astype(np.uint8)
+    buffer = gst.Buffer.new_allocate(None, memory.size, None)
+    buffer.fill(0, memory.tobytes())
+    picture = copy_picture(buffer, width, height, Matrix.BT601)
+    for plane, offset, stride in zip(picture.planes, info.offset, info.stride, strict=False):
+        expected = memory[offset : offset + stride * plane.shape[0]].reshape(-1, stride)[:, : plane.shape[1]]
+        np.testing.assert_array_equal(plane, expected)
+
+
 @pytest.mark.parametrize("size", [10, 1307])
 def test_a_buffer_that_is_too_small_is_an_error_not_a_crash(size: int) -> None:
     gst = pytest.importorskip("gi") and gstreamer.load()
