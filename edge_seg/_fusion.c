@@ -25,10 +25,12 @@
 #define PLATE_SEEN 30
 #define PLATE_KNOWN 10
 #define PLATE_LOSS 2
-#define PLATE_EDGE 0.3f
+#define PLATE_EDGE 0.32f
 #define PLATE_NOISE 200.0f
+#define PLATE_DOUBT 3
 #define PLATE_MEMORY 0.9
-#define PLATE_MOST 100.0f
+#define PLATE_MOST 50.0f
+#define PLATE_LEAST 0.07f
 #define PRIOR 500
 #define LEVEL (1.0f / 256)
 enum { OCCUPIED, OTHER, SAME };   /* what was seen of an element's background: nothing, another colour, the same */
@@ -832,17 +834,17 @@ WIDE static void row_judge(const float *restrict apart, const float *restrict z,
 WIDE static void row_weigh(const float *restrict differs, const unsigned char *restrict seen, Rates rates, float noise, int cols,
                            float *restrict z, float *restrict r)
 {
-    const float b = rates.background, f = rates.person;
+    const float b = rates.background, f = rates.person, trust = limit(1 - PLATE_DOUBT * b, 0, 1);
     for (int x = 0; x < cols; x++) {
         float known = (float)seen[x] * (1.0f / PLATE_KNOWN);
         known = known < 1 ? known : 1;
         float d = differs[x], fits = 1 - d;
         float odds = (f * d + (1 - f) * fits) / (b * d + (1 - b) * fits);
         float cube = odds * odds * odds, ratio = cube * cube;
-        ratio = ratio < PLATE_MOST ? ratio : PLATE_MOST;
+        ratio = limit(ratio, PLATE_LEAST, PLATE_MOST);
         float doubt = limit((z[x] - PLATE_EMPTY) * (1 / PLATE_EMPTY), 0, 1);
         float up = ratio > 1 ? ratio : 1, down = ratio < 1 ? ratio : 1;
-        float gain = ((up - 1) + (down - 1) * doubt) * known;
+        float gain = ((up - 1) + (down - 1) * doubt) * known * trust;
         float from = z[x] > LEVEL ? z[x] : LEVEL;
         float to = z[x] + from * (1 - from) * gain / (1 + from * gain);
         r[x] += 4 * noise * (to * (1 - to) - z[x] * (1 - z[x]));

@@ -133,9 +133,10 @@ def evidence(
     in_background, in_person = ((sums[i] + PRIOR) / (sums[i + 1] + 2 * PRIOR) for i in (0, 2))
     in_person = max(in_person, in_background)
     ratio = _differing(in_person, differs) / _differing(in_background, differs)
-    ratio = np.minimum(ratio**6, PLATE_MOST)
+    ratio = np.clip(ratio**6, PLATE_LEAST, PLATE_MOST)
     doubt = np.clip((measured - PLATE_EMPTY) / PLATE_EMPTY, 0, 1)
-    gain = (ratio - 1) * known * np.where(ratio > 1, np.float32(1), doubt)
+    trust = np.float32(max(0.0, 1 - PLATE_DOUBT * in_background))
+    gain = (ratio - 1) * known * trust * np.where(ratio > 1, np.float32(1), doubt)
     start = np.maximum(measured, LEVEL)
     weighed = measured + start * (1 - start) * gain / (1 + start * gain)
     sums *= PLATE_MEMORY
@@ -147,7 +148,7 @@ def evidence(
     measured[:] = weighed
 
 
-PLATE_EDGE = np.float32(0.3)
+PLATE_EDGE = np.float32(0.32)
 """Share of the greatest squared difference around an element from which on it is more person than background."""
 PLATE_REACH = 2
 """How far around that is, in pixels."""
@@ -166,8 +167,10 @@ PLATE_LOSS = 2
 arm that the model overlooks is not taken for background at once."""
 PLATE_MEMORY = 0.9
 """Share of the sums that is kept from frame to frame."""
-PLATE_MOST = np.float32(100)
-"""Odds that it gives at most."""
+PLATE_LEAST, PLATE_MOST = np.float32(0.07), np.float32(50)
+"""Odds that it gives at least and at most: it overrules the model where that doubts, not where it is sure."""
+PLATE_DOUBT = 3.0
+"""Where one in so many elements of the background differs, it is not the background, and nothing is said."""
 PRIOR = 500.0
 """Elements that are thought to have differed and not to have, before anything was seen."""
 LEVEL = np.float32(1 / 256)
