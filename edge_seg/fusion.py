@@ -3,7 +3,8 @@
 Each element of the mask is a scalar Kalman filter (R. E. Kalman, 1960) in probability: what is carried loses
 trust where the picture does not fit the flow, what is measured has little where the model is undecided, or
 where its mask had to be carried far because it came late. Luma says what belongs together, when the mask is
-carried and when it is smoothed. docs/fusion.md has the figures behind the defaults.
+carried and when it is smoothed. What is known of the room speaks for or against what the model says of a person
+before it. docs/fusion.md has the figures behind the defaults.
 """
 
 from __future__ import annotations
