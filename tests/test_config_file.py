@@ -109,6 +109,14 @@ def test_all_errors_come_at_once_each_with_its_line_and_key(tmp_path: Path) -> N
             "source: {type: synthetic}\nlatency: {budget_ms: .nan}\n",
             "2: latency.budget_ms: got NaN, allowed: a finite",
         ),
+        (
+            "source: {type: v4l2, device: /dev/video10}\noutputs: [{type: v4l2}]\n",
+            "2: outputs[0].device: /dev/video10 is the source, too",
+        ),
+        (
+            "source: {type: synthetic}\noutputs: [{type: hdmi, mode: 1080p}]\n",
+            '2: outputs[0].mode: got "1080p", allowed: auto, or WIDTHxHEIGHT',
+        ),
     ],
 )
 def test_each_kind_of_error_says_what_is_right(tmp_path: Path, text: str, expected: str) -> None:

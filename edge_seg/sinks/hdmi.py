@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
-from pydantic import StringConstraints
+from pydantic import AfterValidator
 
 from edge_seg.errors import SinkError
 from edge_seg.sinks import kms
@@ -26,7 +27,11 @@ log = logging.getLogger(__name__)
 LOOK_NS = 500_000_000
 """How often it is looked whether the monitor is still there: kmssink goes on without a word."""
 
-Mode = Annotated[str, StringConstraints(pattern=r"^(auto|[1-9][0-9]{1,4}x[1-9][0-9]{1,4})$")]
+
+def _mode(text: str) -> str:
+    if not re.fullmatch(r"auto|[1-9]\d{1,4}x[1-9]\d{1,4}", text):
+        raise ValueError("auto, or WIDTHxHEIGHT such as 1920x1080")
+    return text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +41,7 @@ class HdmiSettings:
     type: Literal["hdmi"] = "hdmi"
     connector: Annotated[str, MinLen(1)] = "auto"
     """As `edge-seg probe` names it: HDMI-A-1. auto: the first with a monitor."""
-    mode: Mode = "auto"
+    mode: Annotated[str, AfterValidator(_mode)] = "auto"
     """WIDTHxHEIGHT. auto: the picture's own size where the monitor has it, else what the monitor prefers."""
     force_modesetting: bool = True
     """Sets the mode. false: goes on with the one that is set, in a plane of its own; not every driver can."""

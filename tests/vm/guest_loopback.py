@@ -23,7 +23,7 @@ from edge_seg.types import I420, Frame, Matrix
 from tests.vm.rig import set_up, wait
 
 DEVICE = Path("/dev/video10")
-GREEN = (82, 99, 84)
+GREEN = (77, 116, 104)
 """#206030 in BT.601: Y, U, V."""
 
 
