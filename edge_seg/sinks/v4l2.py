@@ -60,11 +60,9 @@ class V4l2Sink(PipelineSink):
         log.info("feeding %s, %dx%d %s", settings.device, output.width, output.height, settings.format)
 
     def _failed(self, message: str, debug: str) -> SinkError:
-        hint = (
-            "; another program feeds it, or its readers hold another format"
-            if "busy" in debug.lower()
-            else ""
-        )
+        # With exclusive_caps=1 a node that somebody feeds is an output no more.
+        is_taken = "busy" in debug.lower() or "not a output device" in message
+        hint = "; another program feeds it, or its readers hold another format" if is_taken else ""
         return SinkError(f"{self._settings.device}: {message}{hint}")
 
 

@@ -91,3 +91,17 @@ def test_the_format_is_the_one_that_was_asked_for_and_the_size_stays(kind: str, 
             assert middle == 150
     finally:
         sink.close()
+
+
+@pytest.mark.parametrize(
+    ("message", "debug"),
+    [
+        ("Device '/dev/video10' is not a output device.", ""),
+        ("Call to S_FMT failed", "Device or resource busy"),
+    ],
+)
+def test_a_webcam_that_another_program_feeds_is_named_as_such(message: str, debug: str) -> None:
+    sink = V4l2Sink(V4l2OutputSettings())
+    assert "/dev/video10: " in str(sink._failed(message, debug))
+    assert "another program feeds it" in str(sink._failed(message, debug))
+    assert "another program" not in str(sink._failed("No space left on device", ""))
