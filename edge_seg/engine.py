@@ -6,25 +6,24 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from typing import Protocol
 
 from edge_seg import slate
 from edge_seg.between_frames import BetweenFrames
-from edge_seg.budget import Controller, Plan, ladder
+from edge_seg.budget import Controller, ladder
 from edge_seg.config import Config
 from edge_seg.errors import EdgeSegError
 from edge_seg.frame_queue import FrameQueue
-from edge_seg.outputs import Applied, Outputs, OutputStatus
+from edge_seg.outputs import FanOut, Outputs
 from edge_seg.pacing import Pacer
 from edge_seg.reload import Change, ReloadReport, touches
 from edge_seg.reloader import Leftovers, Reloader
-from edge_seg.sinks import OutputSettings
 from edge_seg.sinks.base import OutputFormat, Sink
 from edge_seg.sources import Source, make_source
 from edge_seg.stage import DEFAULT_FPS, STOP_DEADLINE_S, Model, Prepared, Stage, StageBuilder, expected_format
+from edge_seg.status import Status
 from edge_seg.supervisor import Supervisor
 from edge_seg.tap import FrameTap
 from edge_seg.timings import FrameRate, StageTimes
@@ -42,64 +41,6 @@ MISS_LOG_INTERVAL_NS = 60_000_000_000
 
 SMALLEST_PX = 16
 """Frames with a shorter side are no pictures of anybody, and encoders refuse them."""
-
-
-class FanOut(Protocol):
-    """What hands pictures to the outputs: `Outputs`, or a test's."""
-
-    def reformat(self, output: OutputFormat) -> None:
-        """The pictures that follow have this format. The first call opens the outputs."""
-
-    def push(self, picture: I420, captured_ns: int) -> None:
-        """Takes one picture, captured at `captured_ns` (monotonic). Never blocks, and copies what it keeps, since
-        the next frame is drawn into the same picture."""
-
-    def apply(self, outputs: Sequence[OutputSettings]) -> Applied:
-        """From now on these, with the least interruption. Waits for nothing."""
-
-    def tick(self) -> None:
-        """Is called often. Raises what ends the daemon."""
-
-    def status(self) -> list[OutputStatus]:
-        """How each output goes."""
-
-    def close(self) -> None:
-        """Ends the outputs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """How it goes, since the start."""
-
-    frames_captured: int
-    frames_dropped: int
-    """Captured, but replaced by newer ones before the loop came to them."""
-    frames_out: int
-    frame_rate: float
-    """Frames a second that leave, over the newest few."""
-    shown_ns: int | None
-    """When the newest composited frame left, monotonic; None before the first. Cards are none."""
-    left_ns: int | None
-    """When the newest picture, frame or card, was handed to the outputs."""
-    source: str | None
-    """What delivers now; None while nothing does."""
-    source_cause: str | None
-    """Why nothing does, where that is known."""
-    source_outages: int
-    """How often a source that had delivered was lost."""
-    model: str | None
-    """The model and what runs it; None before the first frame."""
-    model_failing: bool
-    """Whether its newest inference failed."""
-    misses: int
-    """Frames that left later than the budget allows."""
-    model_runs: int
-    mask_age_ms: float | None
-    """From the newest frame that the model has seen to the frame shown last; None without a mask."""
-    mask_age_frames: int | None
-    plan: Plan
-    plan_changes: int
-    outputs: tuple[OutputStatus, ...]
 
 
 class Engine:

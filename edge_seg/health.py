@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_seg.engine import Status
+from edge_seg.status import Status
 
 FRESH_NS = 2_000_000_000
 """The newest composited frame may be so old, where the source's own limit (stale_ms) is not longer."""

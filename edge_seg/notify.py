@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 
-from edge_seg.engine import Engine, Status
+from edge_seg.engine import Engine
 from edge_seg.output_worker import OutputStatus
+from edge_seg.status import Status
 from edge_seg.timings import percentiles_ms
 
 log = logging.getLogger(__name__)

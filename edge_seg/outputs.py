@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from edge_seg.errors import EdgeSegError
 from edge_seg.output_worker import OutputStatus, OutputWorker, Patience
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 PATIENCE = Patience()
 
-__all__ = ["Applied", "OutputStatus", "Outputs", "Patience"]
+__all__ = ["Applied", "FanOut", "OutputStatus", "Outputs", "Patience"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,29 @@ class Applied:
     """Adjusted while they run, or opened anew where they cannot be."""
     opened: tuple[str, ...]
     closed: tuple[str, ...]
+
+
+class FanOut(Protocol):
+    """What hands pictures to the outputs: `Outputs`, or a test's."""
+
+    def reformat(self, output: OutputFormat) -> None:
+        """The pictures that follow have this format. The first call opens the outputs."""
+
+    def push(self, picture: I420, captured_ns: int) -> None:
+        """Takes one picture, captured at `captured_ns` (monotonic). Never blocks, and copies what it keeps, since
+        the next frame is drawn into the same picture."""
+
+    def apply(self, outputs: Sequence[OutputSettings]) -> Applied:
+        """From now on these, with the least interruption. Waits for nothing."""
+
+    def tick(self) -> None:
+        """Is called often. Raises what ends the daemon."""
+
+    def status(self) -> list[OutputStatus]:
+        """How each output goes."""
+
+    def close(self) -> None:
+        """Ends the outputs."""
 
 
 class Outputs:

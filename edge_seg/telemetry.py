@@ -20,8 +20,9 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from edge_seg import __version__, board
-from edge_seg.engine import Engine, Status
+from edge_seg.engine import Engine
 from edge_seg.health import unhealthy
+from edge_seg.status import Status
 from edge_seg.timings import BOUNDS_NS, Histogram
 
 NO_STAGES = ("latency", "mask age")

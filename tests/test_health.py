@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 
 from edge_seg.budget import Plan
-from edge_seg.engine import Status
 from edge_seg.health import unhealthy, unready
 from edge_seg.outputs import OutputStatus
+from edge_seg.status import Status
 
 NOW_NS = 100_000_000_000
 STALE_MS = 2000

@@ -11,12 +11,13 @@ import pytest
 
 from edge_seg.budget import Plan
 from edge_seg.config import Config
-from edge_seg.engine import Engine, Status
+from edge_seg.engine import Engine
 from edge_seg.errors import EdgeSegError
 from edge_seg.notify import EXTEND_EVERY_NS, STATUS_EVERY_NS, Notifier, Socket, Vitals
 from edge_seg.output_worker import OutputStatus
 from edge_seg.pyramid import Yuv444
 from edge_seg.sources import SyntheticSettings
+from edge_seg.status import Status
 from edge_seg.types import F32
 from tests.direct import DirectOutputs
 from tests.test_engine import Metronome, Model, Recorder

@@ -10,8 +10,9 @@ from dataclasses import asdict
 from typing import Any
 
 from edge_seg import __version__, board
-from edge_seg.engine import Engine, Status
+from edge_seg.engine import Engine
 from edge_seg.health import unhealthy, unready
+from edge_seg.status import Status
 
 RECENT_FRAMES = 60
 """What percentiles on the page are over: some two seconds."""
