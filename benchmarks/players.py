@@ -75,17 +75,20 @@ def _gstreamer(url: str, transport: str, seconds: float) -> int:
 
 
 def _vlc(url: str, transport: str, seconds: float) -> int:
-    said = subprocess.run(["cvlc", "--rtsp-tcp", "--version"], capture_output=True, text=True, check=False)
+    prefix: list[str] = []
+    if os.geteuid() == 0:  # VLC refuses to run as root
+        prefix = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    said = subprocess.run(
+        [*prefix, "cvlc", "--rtsp-tcp", "--version"], capture_output=True, text=True, check=False
+    )
     if "unknown option" in said.stderr + said.stdout:
         raise ValueError("this VLC is built without live555, its RTSP module (Debian's is)")
     options = ["--rtsp-tcp"] if transport == "tcp" else []
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "seen.mp4"
         environment = {**os.environ, "HOME": folder}
-        prefix: list[str] = []
-        if os.geteuid() == 0:  # VLC refuses to run as root
+        if prefix:
             os.chmod(folder, 0o777)
-            prefix = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
         subprocess.run(
             [*prefix, "cvlc", "-q", *options, *_vlc_credentials(url), "--network-caching=100", "--run-time",
              str(seconds), "--sout", f"#std{{access=file,mux=mp4,dst={out}}}", _plain(url), "vlc://quit"],
