@@ -13,19 +13,18 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import cast
 
 from edge_seg.errors import ConfigError, EdgeSegError, SourceLost
 from edge_seg.frame_queue import FrameQueue
-from edge_seg.freshness import Freshness, same
+from edge_seg.freshness import same
 from edge_seg.geometry import Geometry
-from edge_seg.sources.base import PlacingSource, Source
+from edge_seg.source_reader import READ_TIMEOUT_NS, Reader
+from edge_seg.sources.base import Source
 from edge_seg.sources.bounded import bounded
 from edge_seg.types import I420, Frame
 
 log = logging.getLogger(__name__)
 
-READ_TIMEOUT_NS = 100_000_000
 OPEN_DEADLINE_S = 60.0
 """Sources have shorter deadlines of their own; this is for a driver that hangs where nobody expected it."""
 CLOSE_DEADLINE_S = 2.0
@@ -55,10 +54,10 @@ class Supervisor:
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
         self._random = random.Random()
         self._next_seq = 0
-        self._left_behind: list[_Reader] = []
+        self._left_behind: list[Reader] = []
         self._lost_ns: int | None = time.monotonic_ns()
         self._is_first = True
-        self._reader: _Reader | None = None
+        self._reader: Reader | None = None
         self._is_renewed = False
         """Whether the source that runs is to make way for another."""
         self._stuck_at: I420 | None = None
@@ -129,7 +128,7 @@ class Supervisor:
         while not self._stopping.is_set():
             with self._changed:
                 self._is_renewed = False
-                reader = self._reader = _Reader(
+                reader = self._reader = Reader(
                     self._build(), self._deliver, self._changed, self._stale_ns, self._may_repeat
                 )
             reader.thread.start()
@@ -179,7 +178,7 @@ class Supervisor:
             self._wait_for_drivers()
             attempt += 1
 
-    def _watch(self, reader: _Reader) -> EdgeSegError | None:
+    def _watch(self, reader: Reader) -> EdgeSegError | None:
         """Waits until the source is lost and returns why; None when it is time to stop."""
         open_deadline_ns = time.monotonic_ns() + round(OPEN_DEADLINE_S * 1e9)
         with self._changed:
@@ -205,7 +204,7 @@ class Supervisor:
                 self._changed.wait(min(wait_ns, self._stale_ns // 8) / 1e9)
         return None
 
-    def _deliver(self, reader: _Reader, frame: Frame, is_other_view: bool) -> None:
+    def _deliver(self, reader: Reader, frame: Frame, is_other_view: bool) -> None:
         """Called by readers with each frame."""
         with self._changed:
             if reader.is_left:
@@ -221,7 +220,7 @@ class Supervisor:
             self._next_seq = frame.seq + 1
             self._queue.put(frame)
 
-    def _came_back(self, reader: _Reader) -> None:
+    def _came_back(self, reader: Reader) -> None:
         reader.delivered = True
         reader.first_seq = self.break_seq = self._next_seq
         self.source = reader.source
@@ -234,7 +233,7 @@ class Supervisor:
         self._is_first, self._lost_ns, self.cause = False, None, None
         self._stuck_at = None
 
-    def _let_go(self, reader: _Reader) -> None:
+    def _let_go(self, reader: Reader) -> None:
         with self._changed:
             reader.is_left = True
             self.source = self._reader = None
@@ -265,65 +264,3 @@ class Supervisor:
         longest = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempt, 10))
         pause_s = longest * self._random.uniform(0.5, 1.0)
         return float(max(pause_s - tried_s, min(pause_s, FIRST_RETRY_S)))
-
-
-class _Reader:
-    """One source from its opening to its loss, in a thread of its own."""
-
-    def __init__(
-        self,
-        source: Source,
-        deliver: Callable[[_Reader, Frame, bool], None],
-        changed: threading.Condition,
-        stale_ns: int,
-        may_repeat: bool,
-    ) -> None:
-        self.source = source
-        self.thread = threading.Thread(target=self._run, name="source", daemon=True)
-        self.freshness = Freshness(stale_ns, may_repeat, time.monotonic_ns())
-        self.first_seq = 0
-        self.delivered = False
-        self.is_open = False
-        self.is_left = False
-        self.error: EdgeSegError | None = None
-        self.geometry: Geometry | None = None
-        """What the pictures are to be placed by from the next one on; None: as the source was made."""
-        self._deliver = deliver
-        self._changed = changed
-        self._stale_ns = stale_ns
-        self._may_repeat = may_repeat
-
-    def judge(self, stale_ns: int, may_repeat: bool) -> None:
-        self._stale_ns, self._may_repeat = stale_ns, may_repeat
-        self.freshness = Freshness(stale_ns, may_repeat, time.monotonic_ns())
-
-    def _run(self) -> None:
-        try:
-            self.source.open()
-            with self._changed:
-                self.freshness = Freshness(self._stale_ns, self._may_repeat, time.monotonic_ns())
-                self.is_open = True
-                self._changed.notify_all()
-            is_other_view = False
-            while not self.is_left:
-                # Between two reads: whatever is read after this shows the new view.
-                if self.geometry is not None:
-                    placing, self.geometry = self.geometry, None
-                    cast(PlacingSource, self.source).geometry = placing
-                    is_other_view = True
-                frame = self.source.read(READ_TIMEOUT_NS)
-                if frame is not None:
-                    self.freshness.saw(frame.picture, time.monotonic_ns())
-                    self._deliver(self, frame, is_other_view)
-                    is_other_view = False
-        except EdgeSegError as error:
-            # Without its traceback, whose frames refer to the source, and so to an open device, in a circle.
-            self.error = error.with_traceback(None)
-            self.error.__context__ = self.error.__cause__ = None
-        finally:
-            with self._changed:
-                # An error that is not ours is a defect: its traceback goes to standard error, the camera comes back.
-                self.error = self.error or SourceLost(f"{self.source.name}: ended unexpectedly")
-                self._changed.notify_all()
-            if self.is_left:
-                self.source.close()  # it was left behind while it opened, and has opened since
