@@ -42,6 +42,9 @@ def _load(*namespaces: str) -> Any:
             gi.require_version(namespace, "2.0" if namespace in ("GLib", "Gio") else "1.0")
         from gi.repository import Gst
 
+        # Always: an appsink that is made before its namespace is known stays without methods in all of the process.
+        gi.require_version("GstApp", "1.0")
+        import_module("gi.repository.GstApp")
         modules = tuple(import_module(f"gi.repository.{namespace}") for namespace in namespaces)
     except (ImportError, ValueError) as error:
         raise GStreamerMissing(
