@@ -58,7 +58,8 @@ class Sink(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Ends the output within a second, also after a failed `open`. May be called twice."""
+        """Ends the output within a second, also after a failed `open`. May be called twice. Raises SinkError where it
+        does not end."""
 
     def adjust(self, settings: Any) -> bool:
         """Goes on with other settings of its kind, if it can without an interruption. Returns whether it does."""

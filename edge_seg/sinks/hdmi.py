@@ -85,8 +85,10 @@ class HdmiSink(PipelineSink):
             sink = pipeline.get_by_name("display")
             if identifier is not None:
                 sink.set_property("connector-id", identifier)
-            if self._card is not None:
+            if self._card is not None and sink.find_property("fd") is not None:
                 sink.set_property("fd", self._card)
+            else:
+                self._let_go_of_card()  # GStreamer 1.20 (JetPack 6) opens it itself, and has to be the first
 
         self._play(FIT + self._text(), output, prepare)
         log.info("showing on %s of %s, %dx%d", connector.name, connector.card, *mode)
@@ -102,6 +104,9 @@ class HdmiSink(PipelineSink):
     def close(self) -> None:
         # Only when the pipeline is down: it would draw with a descriptor that is something else meanwhile.
         super().close()
+        self._let_go_of_card()
+
+    def _let_go_of_card(self) -> None:
         card, self._card = self._card, None
         if card is not None:
             os.close(card)

@@ -207,6 +207,24 @@ def test_a_monitor_that_is_unplugged_is_noticed_at_the_next_look(
         HdmiSink(HdmiSettings(), root).open(WIDE)
 
 
+def test_an_element_that_takes_no_open_card_opens_it_itself(root: Path, card: dict[str, Any]) -> None:
+    """As kmssink before GStreamer 1.22. Who opens a card first owns it, so ours has to be closed by then."""
+
+    class Sink(HdmiSink):
+        def _take_card(self, connector: Connector) -> None:
+            super()._take_card(connector)
+            descriptors.append(self._card)
+
+    descriptors: list[Any] = []
+    sink = Sink(HdmiSettings(), root, element="appsink caps=video/x-raw,format=BGRx")
+    sink.open(WIDE)
+    try:
+        here = Path("/proc/self/fd") / str(descriptors[0])  # the number may be something else's by now
+        assert not here.exists() or here.resolve().name != "node"
+    finally:
+        sink.close()
+
+
 def test_without_a_card_kmssink_says_what_is_wrong(root: Path, card: dict[str, Any]) -> None:
     sink = HdmiSink(HdmiSettings(bus_id="pci:0000:ff:1f.7"), root)
     try:
