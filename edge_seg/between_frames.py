@@ -31,8 +31,9 @@ class BetweenFrames:
     def do(self, work: Callable[[], T]) -> T:
         """What `work` returns or raises, once the loop has done it. Raises EdgeSegError when the loop does not."""
         future: Future[T] = Future()
-        self._since_ns = self._since_ns or time.monotonic_ns()
+        # In this order: told first, a loop that comes in between would find nothing, and not look again.
         self._waiting.put((work, future))
+        self._since_ns = self._since_ns or time.monotonic_ns()
         if self._closed:
             self.close()
         try:

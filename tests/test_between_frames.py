@@ -2,6 +2,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -21,9 +22,11 @@ def looping(between: BetweenFrames) -> Iterator[threading.Thread]:
 
     thread = threading.Thread(target=loop)
     thread.start()
-    yield thread
-    stop.set()
-    thread.join()
+    try:
+        yield thread
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_work_is_done_on_the_loops_thread_and_its_result_comes_back() -> None:
@@ -73,3 +76,24 @@ def test_after_the_end_nobody_waits() -> None:
     between.close()
     with pytest.raises(EdgeSegError, match="stopping"):
         between.do(lambda: None)
+
+
+def test_work_handed_over_while_the_loop_looks_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(between_frames, "PATIENCE_S", 2.0)
+    between = BetweenFrames()
+    waiting = between._waiting
+
+    class Meeting:
+        """The loop comes by in the moments before and after something is put in."""
+
+        get_nowait = staticmethod(waiting.get_nowait)
+
+        @staticmethod
+        def put(item: Any) -> None:
+            between.work_off()
+            waiting.put(item)
+            between.work_off()
+
+    monkeypatch.setattr(between, "_waiting", Meeting)
+    with looping(between):
+        assert between.do(lambda: 1) == 1
