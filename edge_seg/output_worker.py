@@ -239,7 +239,10 @@ class OutputWorker:
                 if cause is not None:
                     self._lose(cause)
             life.begin("closing", self._patience.close_s)
-            sink.close()
+            try:
+                sink.close()
+            except EdgeSegError as error:
+                log.warning("output %s: %s", self.name, error)
             life.busy = None
             if self.fatal is not None:
                 break

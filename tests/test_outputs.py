@@ -133,6 +133,24 @@ def test_a_picture_reaches_all_outputs_in_one_copy_that_is_theirs() -> None:
     assert all(script.calls[-1] == ("close",) for script in scripts)
 
 
+def test_an_output_that_does_not_close_is_left_and_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Clinging(Scripted):
+        def close(self) -> None:
+            super().close()
+            raise SinkError("the driver does not let go")
+
+    script = Script(push_errors=[SinkError("broken")])
+    outputs = Outputs([Clinging(script)], QUICK)
+    outputs.reformat(SMALL)
+    thread = outputs._workers[0]._life
+    feed(outputs, lambda: script.count("push") > 0)
+    assert outputs._workers[0]._life is thread  # it did not die of it
+    outputs.close()
+    assert "output scripted: the driver does not let go" in caplog.text
+
+
 def test_an_output_that_is_stuck_holds_up_neither_the_loop_nor_another_output() -> None:
     stuck, well = Script(stuck=threading.Event()), Script()
     outputs = Outputs([Scripted(stuck, "stuck"), Scripted(well, "well")], QUICK)
