@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from annotated_types import Ge, Le
 
+from edge_seg import secret
 from edge_seg.errors import ConfigError
 
 SHORTEST_TOKEN = 16
@@ -54,24 +54,14 @@ def read_token(settings: WebSettings) -> str | None:
 
     Raises ConfigError, which never says the token.
     """
-    if settings.token_file is not None:
-        key = "web.token_file"
-        try:
-            lines = settings.token_file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{key}: {settings.token_file}: cannot be read: {error}") from error
-        token = lines[0].strip() if lines else ""
-    elif settings.token_env is not None:
-        key = "web.token_env"
-        token = os.environ.get(settings.token_env, "")
-        if not token:
-            raise ConfigError(f"{key}: there is no environment variable {settings.token_env}")
-    elif is_loopback(settings.address):
-        return None
-    else:
+    if settings.token_file is None and settings.token_env is None:
+        if is_loopback(settings.address):
+            return None
         raise ConfigError(
             f"web.address: {settings.address} is not loopback: web.token_file or web.token_env is needed"
         )
+    key = "web.token_env" if settings.token_file is None else "web.token_file"
+    token = secret.read("web", settings.token_file, settings.token_env, "token").strip()
     if len(token) < SHORTEST_TOKEN:
         raise ConfigError(
             f"{key}: the token has {len(token)} characters, at least {SHORTEST_TOKEN} are needed "

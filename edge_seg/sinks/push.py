@@ -175,7 +175,7 @@ class PushSink(EncodedSink):
         return {(str(entry[4][0]), int(entry[4][1])) for entry in found}
 
     def _where(self) -> str:
-        return f"publishing to {public_url(self._push.url)}"
+        return f"publishing to {secret.public_url(self._push.url)}"
 
     def _explain(self, error: Any, debug: str) -> str:
         text = explain(str(error.message), debug)
@@ -192,9 +192,3 @@ def explain(message: str, debug: str) -> str:
     if last.startswith("/Gst"):  # where it happened, not what
         return message
     return f"{message} ({last.rstrip('.')})" if last and last.rstrip(".") not in message else message
-
-
-def public_url(url: str) -> str:
-    """The URL for logs: the query may name a stream that is nobody else's."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" + ("?..." if parts.query else "")

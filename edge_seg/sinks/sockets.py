@@ -21,9 +21,14 @@ def tune(peers: set[Address], silence_ms: int, send_buffer: int) -> set[Address]
         try:
             if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
                 continue
-            connection = socket.socket(fileno=os.dup(int(name)))
+            copy = os.dup(int(name))
         except OSError:
             continue  # closed meanwhile
+        try:
+            connection = socket.socket(fileno=copy)
+        except OSError:  # what has the number now is no socket
+            os.close(copy)
+            continue
         with connection:
             try:
                 if connection.type != socket.SOCK_STREAM or connection.getpeername()[:2] not in peers:

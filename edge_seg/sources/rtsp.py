@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from edge_seg import gstreamer
+from edge_seg import gstreamer, secret
 from edge_seg.errors import ConfigError, SourceLost
 from edge_seg.sources.base import RtspSourceSettings
 from edge_seg.sources.gst import LIVE_SINK, GstSource
@@ -31,7 +28,7 @@ class RtspSource(GstSource):
 
     def __init__(self, settings: RtspSourceSettings, clock: Callable[[], int] = time.monotonic_ns) -> None:
         super().__init__(clock)
-        self.name = public_url(settings.url)
+        self.name = secret.public_url(settings.url)
         self._settings = settings
         self._secret = ""
         self._selected = False
@@ -39,7 +36,7 @@ class RtspSource(GstSource):
     def _build(self) -> Any:
         gst, rtsp = gstreamer.load("GstRtsp")
         settings = self._settings
-        self._secret = read_password(settings)
+        self._secret = secret.read("source", settings.password_file, settings.password_env)
         self._selected = False
         for element, package in (
             ("rtspsrc", "gstreamer1.0-plugins-good"),
@@ -88,33 +85,6 @@ def explain(message: str, debug: str) -> str:
     return (
         f"{message.rstrip('.')} ({last.rstrip('.')})" if last and last not in message else message.rstrip(".")
     )
-
-
-def read_password(settings: RtspSourceSettings) -> str:
-    """The password, from where the settings say that it is. Read at every opening: it may have changed."""
-    if settings.password_file is not None:
-        try:
-            lines = Path(settings.password_file).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"source.password_file: {settings.password_file}: cannot be read: {error}"
-            ) from error
-        return lines[0] if lines else ""
-    if settings.password_env is not None:
-        value = os.environ.get(settings.password_env)
-        if value is None:
-            raise ConfigError(
-                f"source.password_env: there is no environment variable {settings.password_env}"
-            )
-        return value
-    return ""
-
-
-def public_url(url: str) -> str:
-    """The URL for logs: some cameras take passwords in the query."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}" + ("?..." if parts.query else "")
 
 
 def _tune_decoder(_bin: Any, element: Any) -> None:

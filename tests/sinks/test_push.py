@@ -15,11 +15,11 @@ import av
 import numpy as np
 import pytest
 
-from edge_seg import encoders
+from edge_seg import encoders, secret
 from edge_seg.errors import SinkError
 from edge_seg.outputs import Outputs, OutputStatus, Patience
 from edge_seg.sinks.base import OutputFormat
-from edge_seg.sinks.push import PushSettings, PushSink, explain, public_url
+from edge_seg.sinks.push import PushSettings, PushSink, explain
 from edge_seg.types import I420, Matrix
 from tests.faults.media_server import MediaServer
 from tests.faults.namespace import Namespace
@@ -193,8 +193,8 @@ def test_the_scheme_decides_what_the_pictures_are_packed_in(url: str, text: str)
 
 
 def test_what_is_logged_holds_no_secret() -> None:
-    assert public_url("srt://host:1?streamid=secret") == "srt://host:1?..."
-    assert public_url("rtmp://host/live") == "rtmp://host/live"
+    assert secret.public_url("srt://host:1?streamid=secret") == "srt://host:1?..."
+    assert secret.public_url("rtmp://host/live") == "rtmp://host/live"
 
 
 def test_an_error_is_one_line_that_says_what_is_wrong() -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from edge_seg import gstreamer
-from edge_seg.errors import ConfigError, SourceLost
+from edge_seg.errors import SourceLost
 from edge_seg.sources import RtspSourceSettings, open_source, timecode
-from edge_seg.sources.rtsp import explain, public_url, read_password
+from edge_seg.sources.rtsp import explain
 from tests.faults.rtsp_server import RtspServer
 
 pytest.importorskip("gi")
@@ -78,27 +78,6 @@ def test_nobody_there_is_said_at_once() -> None:
     with pytest.raises(SourceLost, match=r"rtsp://127\.0\.0\.1:1/live: "):
         open_source(RtspSourceSettings(url="rtsp://127.0.0.1:1/live"))
     assert time.monotonic() - started < 9, "it waited for the time-out of a silent host"
-
-
-def test_a_secret_that_is_not_there_is_a_mistake_in_the_configuration(tmp_path: Path) -> None:
-    url = "rtsp://camera/live"
-    with pytest.raises(ConfigError, match="no environment variable NOT_SET"):
-        read_password(RtspSourceSettings(url=url, user="me", password_env="NOT_SET"))
-    with pytest.raises(ConfigError, match="cannot be read"):
-        read_password(RtspSourceSettings(url=url, user="me", password_file=str(tmp_path / "no")))
-
-
-def test_the_first_line_of_the_file_is_the_password_read_anew_each_time(tmp_path: Path) -> None:
-    settings = RtspSourceSettings(url="rtsp://camera/live", user="me", password_file=str(tmp_path / "secret"))
-    (tmp_path / "secret").write_text("one two \n\n")
-    assert read_password(settings) == "one two "
-    (tmp_path / "secret").write_text("other")
-    assert read_password(settings) == "other"
-
-
-def test_logs_name_the_camera_without_what_may_be_secret() -> None:
-    assert public_url("rtsp://cam:554/a/b?user=me&password=x") == "rtsp://cam:554/a/b?..."
-    assert public_url("rtsp://me:x@cam/a") == "rtsp://cam/a"
 
 
 def test_an_error_is_one_line_with_the_reason_at_its_end() -> None:
