@@ -2,15 +2,16 @@
 # Makes a Debian 13 userland with libcamera's Python bindings, picamera2 and what this package stands on. Cached (1.2 GB).
 # Debian 12, which the tests otherwise run on, has no python3-libcamera. Usage: prepare-picamera2.sh CACHE
 set -eu
-cd "${1:?the folder of prepare.sh}"
 here=$(cd "$(dirname "$0")/../.." && pwd)
+cd "${1:?the folder of prepare.sh}"
 [ ! -d trixie ] || exit 0
 command -v debootstrap > /dev/null || { echo "test-picamera2: sudo apt install debootstrap" >&2; exit 1; }
 [ "$(id -u)" = 0 ] || { echo "test-picamera2: debootstrap needs root: sudo make test-picamera2" >&2; exit 1; }
 
 rm -rf trixie.new
+# shellcheck disable=SC2086  # without DEBIAN_MIRROR, debootstrap's own choice
 debootstrap --variant=minbase --include=python3,python3-libcamera,libcamera-ipa,python3-prctl,kmod,udev \
-    trixie trixie.new "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" >&2
+    trixie trixie.new ${DEBIAN_MIRROR:-} >&2
 # Wheels for its Python, fetched by ours. pidng, python-prctl and pykms have none: the second is Debian's, and the
 # test puts dummies in the place of the others, which only raw pictures and previews need.
 platforms=""
