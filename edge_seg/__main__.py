@@ -1,7 +1,6 @@
-"""`python -m edge_seg` is `edge-seg`."""
+"""`python -m edge_seg`: the same as `edge-seg`."""
 
-import sys
+from edge_seg.cli import entry
 
-from edge_seg.cli import main
-
-sys.exit(main())
+if __name__ == "__main__":
+    entry()

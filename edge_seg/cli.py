@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import logging
+import os
 import sys
+import threading
+from typing import NoReturn
 
 import cv2
 
@@ -11,6 +16,8 @@ from edge_seg import __version__
 from edge_seg.commands import bench, check, convert, model, probe, run, snapshot
 from edge_seg.errors import ConfigError, EdgeSegError
 from edge_seg.evaluation import command as evaluate
+
+log = logging.getLogger(__name__)
 
 DESCRIPTION = """\
 Finds the person in a live camera picture, puts another background behind them, and serves the video.
@@ -52,3 +59,20 @@ def main(arguments: list[str] | None = None) -> int:
         # The reader of our output has gone (`edge-seg check ... | head`): nothing is left to say to it.
         sys.stderr.close()
         return 0
+
+
+def entry() -> NoReturn:
+    """Runs one command and ends the process: at once where a thread hangs in a driver or in a model's first
+    inference. Torn down around it, libraries in C++ would abort."""
+    status = main()
+    # Those of GStreamer are known here as Dummy-N, whether they still run or not; they hold nothing of ours.
+    mine = threading.current_thread()
+    others = [one for one in threading.enumerate() if one is not mine and not one.name.startswith("Dummy-")]
+    if others:
+        log.info("left behind: %s", ", ".join(thread.name for thread in others))
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # its reader has gone
+                stream.flush()
+        os._exit(status)
+    sys.exit(status)

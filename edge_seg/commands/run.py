@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import logging
-import os
 import signal
 import threading
 from pathlib import Path
@@ -73,16 +72,4 @@ def handle(arguments: argparse.Namespace) -> int:
         status.misses,
         engine.times.summary(),
     )
-    _leave_threads_behind()
     return EXIT_OK
-
-
-def _leave_threads_behind() -> None:
-    """Ends the process at once where a thread hangs in a driver: torn down around it, libraries in C++ would abort."""
-    # Those of GStreamer are known here as Dummy-N, whether they still run or not; they hold nothing of ours.
-    mine = threading.current_thread()
-    others = [one for one in threading.enumerate() if one is not mine and not one.name.startswith("Dummy-")]
-    if others:
-        log.warning("left behind: %s", ", ".join(thread.name for thread in others))
-        logging.shutdown()
-        os._exit(EXIT_OK)
