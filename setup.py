@@ -19,7 +19,7 @@ def extension(name: str) -> Extension:
     return Extension(
         f"edge_seg._{name}",
         sources=[f"edge_seg/_{name}.c"],
-        depends=["edge_seg/_buffers.h"],
+        depends=["edge_seg/_buffers.h", "edge_seg/_fusion.h"],
         define_macros=macros,
         py_limited_api=limited,
         extra_compile_args=[
@@ -39,7 +39,9 @@ setup(
     ext_modules=[
         extension("pyramid"),
         extension("flow"),
-        extension("fusion"),
+        extension("carry"),
+        extension("plate"),
+        extension("kalman"),
         extension("matte"),
         extension("blend"),
     ]

@@ -19,15 +19,17 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
-from edge_seg import fusion_reference
-from edge_seg.fusion_reference import Picture
+from edge_seg import carry_reference, kalman_reference, plate_reference, scene
+from edge_seg.alike import Picture
 from edge_seg.types import F32, U8, BlockFlow, Mask
 
-_kernels: Any
+_carry: Any
+_plate: Any
+_kalman: Any
 try:
-    _kernels = import_module("edge_seg._fusion")
+    _carry, _plate, _kalman = (import_module(f"edge_seg._{name}") for name in ("carry", "plate", "kalman"))
 except ImportError:  # installed without a compiler
-    _kernels = fusion_reference
+    _carry, _plate, _kalman = carry_reference, plate_reference, kalman_reference
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ DEFAULTS = FusionSettings()
 
 def kernels_name() -> str:
     """Which of the two equal implementations runs."""
-    return "NumPy" if _kernels is fusion_reference else "C"
+    return "NumPy" if _carry is carry_reference else "C"
 
 
 EXACT_LUMA = 1.0
@@ -108,7 +110,7 @@ class _Plate:
     seen: U8
     """How well each element is known, in frames."""
     sums: NDArray[np.float64]
-    """How often background and person differ from it: `fusion_reference.evidence`."""
+    """How often background and person differ from it: `plate_reference.evidence`."""
 
     @classmethod
     def of(cls, step: _Step) -> _Plate:
@@ -182,17 +184,19 @@ class Fusion:
             return False
         settings = self._settings
         measured = self._on_grid(mask.probability, steps[index].luma.shape)
-        variance = np.empty_like(measured)
-        _kernels.uncertainty(measured, variance, settings.noise, settings.noise_floor)
-        for before, step in zip(steps[index:], steps[index + 1 :], strict=False):
-            measured, variance = self._carry(before, step, measured, variance)
+        variance = None
+        if index + 1 < len(steps):
+            variance = self._uncertainty(measured)
+            for before, step in zip(steps[index:], steps[index + 1 :], strict=False):
+                measured, variance = self._carry(before, step, measured, variance)
         state = self._state
         self._weigh(steps[-1], measured, variance, None if state is None else state.probability)
         if state is None:
+            variance = self._uncertainty(measured) if variance is None else variance
             self._state = _State(measured, variance, mask.observed_seq, mask.observed_ns)
             return True
         probability, fused_variance = np.empty_like(measured), np.empty_like(measured)
-        _kernels.update(
+        _kalman.update(
             steps[-1].picture,
             state.probability,
             state.variance,
@@ -200,6 +204,8 @@ class Fusion:
             variance,
             probability,
             fused_variance,
+            settings.noise,
+            settings.noise_floor,
             settings.smooth_luma,
             steps[-1].chroma_weight,
             REPEAT,
@@ -208,7 +214,12 @@ class Fusion:
         self._state = _State(probability, fused_variance, *newest)
         return True
 
-    def _weigh(self, step: _Step, measured: F32, variance: F32, probability: F32 | None) -> None:
+    def _uncertainty(self, measured: F32) -> F32:
+        variance = np.empty_like(measured)
+        _kalman.uncertainty(measured, variance, self._settings.noise, self._settings.noise_floor)
+        return variance
+
+    def _weigh(self, step: _Step, measured: F32, variance: F32 | None, probability: F32 | None) -> None:
         """What the background says to the measured mask of this step; and what this step says of the background."""
         settings, plate = self._settings, self._plate
         if not settings.background:
@@ -216,7 +227,7 @@ class Fusion:
         if plate is None or probability is None or plate.chroma_weight != step.chroma_weight:
             self._plate = _Plate.of(step)
             return
-        _kernels.evidence(
+        _plate.evidence(
             step.picture,
             plate.picture,
             plate.seen,
@@ -245,10 +256,13 @@ class Fusion:
                 f"flow on the grid {flow.grid_shape}, luma on {luma.shape}: they must be the same"
             )
         # Noise lowers the likeness, a change of light raises the residual; a new scene does both.
-        deviation = cv2.meanStdDev(np.ascontiguousarray(luma[::8, ::8]))[1][0, 0]
-        if cv2.mean(flow.residual)[0] < SCENE_RESIDUAL * (float(deviation) + NOISE_LUMA):
+        residual = cv2.mean(flow.residual)[0]
+        if residual < SCENE_RESIDUAL * NOISE_LUMA:
             return True
-        likeness = fusion_reference.similarity(previous_luma, luma, flow.vectors, flow.block_px)
+        deviation = cv2.meanStdDev(np.ascontiguousarray(luma[::8, ::8]))[1][0, 0]
+        if residual < SCENE_RESIDUAL * (float(deviation) + NOISE_LUMA):
+            return True
+        likeness = scene.similarity(previous_luma, luma, flow.vectors, flow.block_px)
         if max(likeness, 0.0) >= self._settings.scene_similarity:
             return True
         self.scene_cuts += 1
@@ -258,7 +272,7 @@ class Fusion:
         settings, flow = self._settings, step.flow
         assert flow is not None
         carried, grown = np.empty_like(probability), np.empty_like(variance)
-        _kernels.carry(
+        _carry.carry(
             before.picture,
             step.picture,
             flow.vectors,

@@ -94,10 +94,14 @@ def results() -> list[bytes]:
 def test_every_instruction_set_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("edge_seg._blend", reason="the extensions were not built")
     wide = results()
-    modules = {name: baseline(name, tmp_path) for name in ("pyramid", "flow", "fusion", "matte", "blend")}
+    modules = {
+        name: baseline(name, tmp_path)
+        for name in ("pyramid", "flow", "carry", "plate", "kalman", "matte", "blend")
+    }
     monkeypatch.setattr(pyramid, "_native", modules["pyramid"].shrink)
     monkeypatch.setattr(flow, "_native", modules["flow"])
-    monkeypatch.setattr(fusion, "_kernels", modules["fusion"])
+    for name in ("carry", "plate", "kalman"):
+        monkeypatch.setattr(fusion, f"_{name}", modules[name])
     monkeypatch.setattr(matte, "kernel", modules["matte"].refine)
     monkeypatch.setattr(matte, "draw_out", modules["matte"].draw_out)
     monkeypatch.setattr(composite, "kernel", modules["blend"].composite)

@@ -47,8 +47,8 @@ for cpu in cortex-a72 cortex-a76; do
     board $cpu -m tests.arm64.masks compare "$cache"
 done
 echo "== unit tests, after $(($(date +%s) - began)) s"
-board cortex-a76 -m pytest -q -p no:cacheprovider -o timeout=0 tests/test_budget.py tests/test_colour.py \
-    tests/test_composite.py tests/test_flow.py tests/test_fusion.py tests/test_geometry.py tests/test_matte.py \
-    tests/test_pacing.py tests/test_pyramid.py tests/test_types.py tests/test_warp.py
+board cortex-a76 -m pytest -q -p no:cacheprovider -o timeout=0 tests/test_budget.py tests/test_carry.py \
+    tests/test_colour.py tests/test_composite.py tests/test_flow.py tests/test_fusion.py tests/test_geometry.py \
+    tests/test_kalman.py tests/test_matte.py tests/test_pacing.py tests/test_plate.py tests/test_pyramid.py tests/test_types.py
 echo "== all of it took $(($(date +%s) - began)) s"
 NAMESPACE

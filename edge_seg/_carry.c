@@ -1,0 +1,564 @@
+/* Carrying a mask along block flow: edge_seg/carry.py says what is computed.
+ *
+ * Nearly all of a mask is surely person or surely background. So the grid is cut into tiles; the costly part (what
+ * colours the sources have, windows of alike colour) is for tiles whose windows hold a mask that differs. Blocks that
+ * did not move are copied by rows.
+ */
+#include "_fusion.h"
+
+#define RADIUS 2             /* of the window */
+#define SLACK (TILE + 2 * RADIUS)
+#define SURE (1.0f / 16)     /* masks that differ by less are alike */
+#define UNSEEN 0.05f         /* variance for each squared pixel that a source lies outside the picture */
+#define Q 16                 /* vectors are in 1/16 pixel, or fetched slowly */
+#define FAR 4096.0f          /* no vector is longer: keeps coordinates within int */
+
+/* The diamond around an element: its 13 elements give what the 25 of the square gave. */
+#define NEAR (16.0f / 256)
+#define TIP (8.0f / 256)
+#define DIAMOND(TAP) \
+    TAP(-2, 0, TIP) \
+    TAP(-1, -1, NEAR) TAP(-1, 0, NEAR) TAP(-1, 1, NEAR) \
+    TAP(0, -2, TIP) TAP(0, -1, NEAR) TAP(0, 0, NEAR) TAP(0, 1, NEAR) TAP(0, 2, TIP) \
+    TAP(1, -1, NEAR) TAP(1, 0, NEAR) TAP(1, 1, NEAR) \
+    TAP(2, 0, TIP)
+
+enum { DIFFERENCE = PLANES, PER_ROW }; /* beside what windows see: how far the luma is from that of the element */
+
+MEAN_OF_ALIKE(mean_near, DIAMOND, PER_ROW)
+
+typedef struct {
+    Plane previous, current, vectors, residual, probability, variance, out_probability, out_variance;
+    Plane previous_u, previous_v, current_u, current_v;
+    int block;
+    Scales scales;
+    float exact, drift, misfit;
+    int rows, cols, tile_rows, tile_cols;
+    /* scratch */
+    int *block_of;          /* in which block a row or column is: dividing is slow */
+    unsigned char *kind;    /* of each tile: how it is fetched */
+    unsigned char *busy;    /* whether the mask differs in the windows of each tile */
+    unsigned char *wanted;  /* whether such windows reach into it */
+    float *least, *most;    /* in the windows of a row of tiles, with a rim of RADIUS */
+    float *growth;          /* of the variance of each of a row of tiles */
+    /* What windows of busy tiles see (_fusion.h), each from the element (0, 0) on, with a rim of RADIUS: colours from the
+     * frame before, the mask as it was fetched, and how far that luma is from the element's own. */
+    float *y, *u, *v, *moved, *difference;
+    Py_ssize_t plane, stride;
+} Carry;
+
+typedef struct { float x, y; } Vector;
+
+static inline int floor_of(float v) { int i = (int)v; return i - ((float)i > v); }
+
+static inline Vector vector_at(const Carry *c, int y, int x)
+{
+    const float *v = floats_at(&c->vectors, c->block_of[y]) + 2 * c->block_of[x];
+    return (Vector){limit(v[0], -FAR, FAR), limit(v[1], -FAR, FAR)};
+}
+
+/* --- fetching ------------------------------------------------------------------------------------------------------- */
+
+#if defined(__GNUC__) && !defined(__clang__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define HAS_LANES 1
+typedef uint8_t Bytes __attribute__((vector_size(16)));
+typedef uint16_t Codes __attribute__((vector_size(16)));
+typedef int32_t Wholes __attribute__((vector_size(16)));
+typedef float Floats __attribute__((vector_size(16)));
+
+/* Eight bytes as 16-bit elements, by a shuffle with zeros: compilers take conversions of half a register apart. */
+INLINED Codes codes_of(const uint8_t *at)
+{
+    uint64_t eight[2] = {0, 0};
+    memcpy(eight, at, sizeof eight[0]);
+    Bytes low, zero = {0};
+    memcpy(&low, eight, sizeof low);
+    return (Codes)__builtin_shuffle(low, zero, (Bytes){0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23});
+}
+
+/* What TILE x TILE elements fetch from a place inside the picture, (fx, fy) in 1 / Q. Eight columns are read, and the one
+ * behind them. */
+INLINED void fetch_bytes(const unsigned char *p, Py_ssize_t stride, int fx, int fy, float *out, Py_ssize_t out_stride)
+{
+    const uint16_t right = (uint16_t)fx, left = (uint16_t)(Q - fx), under = (uint16_t)fy, over = (uint16_t)(Q - fy);
+    const Codes zero = {0};
+    Codes above = codes_of(p) * left + codes_of(p + 1) * right;
+    for (int j = 0; j < TILE; j++) {
+        p += stride;
+        Codes below = codes_of(p) * left + codes_of(p + 1) * right, mixed = above * over + below * under;
+        Wholes wholes = (Wholes)__builtin_shuffle(mixed, zero, (Codes){0, 8, 1, 9, 2, 10, 3, 11});
+        Floats floats = __builtin_convertvector(wholes, Floats) * (1.0f / (Q * Q));
+        memcpy(out + j * out_stride, &floats, sizeof floats);
+        above = below;
+    }
+}
+#else
+#define HAS_LANES 0
+#endif
+
+INLINED void fetch_floats(const float *restrict p, Py_ssize_t stride, float fx, float fy, float *restrict out, Py_ssize_t out_stride)
+{
+    float above[TILE] = {0};
+    for (int j = 0; j <= TILE; j++) {
+        float below[TILE], mixed[TILE];
+        for (int i = 0; i < TILE; i++)
+            below[i] = p[i] + fx * (p[i + 1] - p[i]);
+        for (int i = 0; i < TILE; i++)
+            mixed[i] = above[i] + fy * (below[i] - above[i]);
+        if (j > 0)
+            memcpy(out + (j - 1) * out_stride, mixed, sizeof mixed);
+        memcpy(above, below, sizeof above);
+        p += stride;
+    }
+}
+
+/* Where an element comes from: between four, moved to the rim if it is outside the picture, and by how much. */
+typedef struct { int left, top, right, down; float x_weight, y_weight, outside; } Place;
+
+static inline Place place_of(const Carry *c, int y, int x, Vector v)
+{
+    float from_x = (float)x + v.x, from_y = (float)y + v.y;
+    float sx = limit(from_x, 0, (float)(c->cols - 1)), sy = limit(from_y, 0, (float)(c->rows - 1));
+    Place at = {.left = (int)sx, .top = (int)sy};
+    at.right = least(at.left + 1, c->cols - 1);
+    at.down = least(at.top + 1, c->rows - 1);
+    at.x_weight = sx - (float)at.left;
+    at.y_weight = sy - (float)at.top;
+    at.outside = fabsf(from_x - sx) + fabsf(from_y - sy);
+    return at;
+}
+
+static inline float mixed(Place at, float a, float b, float d, float e)
+{
+    float t = a + at.x_weight * (b - a), u = d + at.x_weight * (e - d);
+    return t + at.y_weight * (u - t);
+}
+
+static inline float byte_at(const Plane *plane, Place at)
+{
+    const unsigned char *p = bytes_at(plane, at.top), *q = bytes_at(plane, at.down);
+    return mixed(at, (float)p[at.left], (float)p[at.right], (float)q[at.left], (float)q[at.right]);
+}
+
+static inline float float_at(const Plane *plane, Place at)
+{
+    const float *p = floats_at(plane, at.top), *q = floats_at(plane, at.down);
+    return mixed(at, p[at.left], p[at.right], q[at.left], q[at.right]);
+}
+
+/* Where a tile comes from, if it is WHOLE. */
+typedef struct { int left, top; float fx, fy; } Origin;
+
+static inline Origin tile_origin(const Carry *c, int y0, int x0)
+{
+    Vector v = vector_at(c, y0, x0);
+    int floor_x = floor_of(v.x), floor_y = floor_of(v.y);
+    return (Origin){x0 + floor_x, y0 + floor_y, v.x - (float)floor_x, v.y - (float)floor_y};
+}
+
+enum { STILL, WHOLE, SCATTERED };   /* WHOLE: it has one vector, and all that is mixed for it is in the picture */
+
+INLINED int kind_of(const Carry *c, int y0, int x0)
+{
+    const float *v = floats_at(&c->vectors, c->block_of[y0]) + 2 * c->block_of[x0];
+    if (c->block % TILE != 0)
+        return SCATTERED;
+    if (v[0] == 0 && v[1] == 0)
+        return STILL;
+    const Origin from = tile_origin(c, y0, x0);
+    return y0 + TILE <= c->rows && x0 + TILE <= c->cols && from.left >= 0 && from.top >= 0 && from.left + TILE < c->cols &&
+                   from.top + TILE < c->rows ? WHOLE : SCATTERED;
+}
+
+/* The mask: all of it is copied, then what moved is fetched. */
+WIDE static void mask_fetch(const Carry *c)
+{
+    const Py_ssize_t stride = c->probability.stride / (Py_ssize_t)sizeof(float), out_stride = c->out_probability.stride / (Py_ssize_t)sizeof(float);
+    for (int y = 0; y < c->rows; y++)
+        memcpy(floats_at(&c->out_probability, y), floats_at(&c->probability, y), sizeof(float) * (size_t)c->cols);
+    for (int ty = 0; ty < c->tile_rows; ty++)
+        for (int tx = 0; tx < c->tile_cols; tx++) {
+            const int y0 = ty * TILE, x0 = tx * TILE, kind = kind_of(c, y0, x0);
+            c->kind[ty * c->tile_cols + tx] = (unsigned char)kind;
+            if (kind == WHOLE) {
+                const Origin from = tile_origin(c, y0, x0);
+                fetch_floats(floats_at(&c->probability, from.top) + from.left, stride, from.fx, from.fy,
+                             floats_at(&c->out_probability, y0) + x0, out_stride);
+            } else if (kind == SCATTERED) {
+                for (int y = y0; y < least(y0 + TILE, c->rows); y++)
+                    for (int x = x0; x < least(x0 + TILE, c->cols); x++)
+                        floats_at(&c->out_probability, y)[x] = float_at(&c->probability, place_of(c, y, x, vector_at(c, y, x)));
+            }
+        }
+}
+
+/* The colours of a row of tiles, in the columns [x0, x1): none of them moved. */
+INLINED void still_fetch(const Carry *c, int y0, int x0, int x1)
+{
+    for (int y = y0; y < least(y0 + TILE, c->rows); y++) {
+        const Py_ssize_t k = y * c->stride + x0;
+        row_of_bytes(bytes_at(&c->previous, y) + x0, x1 - x0, c->y + k);
+        if (c->scales.chroma > 0) {
+            row_of_bytes(bytes_at(&c->previous_u, y) + x0, x1 - x0, c->u + k);
+            row_of_bytes(bytes_at(&c->previous_v, y) + x0, x1 - x0, c->v + k);
+        }
+    }
+}
+
+static void colours_fetch_slowly(const Carry *c, int y0, int x0)
+{
+    for (int y = y0; y < least(y0 + TILE, c->rows); y++)
+        for (int x = x0; x < least(x0 + TILE, c->cols); x++) {
+            Place at = place_of(c, y, x, vector_at(c, y, x));
+            Py_ssize_t k = y * c->stride + x;
+            c->y[k] = byte_at(&c->previous, at);
+            if (c->scales.chroma > 0) {
+                c->u[k] = byte_at(&c->previous_u, at);
+                c->v[k] = byte_at(&c->previous_v, at);
+            }
+        }
+}
+
+/* The colours of a WHOLE tile, if that can be done at once: then 1. */
+INLINED int tile_fetch(const Carry *c, int y0, int x0)
+{
+#if HAS_LANES
+    const Origin from = tile_origin(c, y0, x0);
+    if (from.left + 2 * TILE >= c->cols)
+        return 0;
+    const int fx = (int)(Q * from.fx), fy = (int)(Q * from.fy);
+    if (Q * from.fx != (float)fx || Q * from.fy != (float)fy)
+        return 0;
+    const Py_ssize_t k = y0 * c->stride + x0;
+    fetch_bytes(bytes_at(&c->previous, from.top) + from.left, c->previous.stride, fx, fy, c->y + k, c->stride);
+    if (c->scales.chroma > 0) {
+        fetch_bytes(bytes_at(&c->previous_u, from.top) + from.left, c->previous_u.stride, fx, fy, c->u + k, c->stride);
+        fetch_bytes(bytes_at(&c->previous_v, from.top) + from.left, c->previous_v.stride, fx, fy, c->v + k, c->stride);
+    }
+    return 1;
+#else
+    (void)c, (void)y0, (void)x0;
+    return 0;
+#endif
+}
+
+/* The rest of what windows see in the columns [x0, x1) of a row of tiles. */
+INLINED void values_fill(const Carry *c, int y0, int x0, int x1)
+{
+    for (int y = y0; y < least(y0 + TILE, c->rows); y++) {
+        const Py_ssize_t k = y * c->stride + x0;
+        const unsigned char *restrict own = bytes_at(&c->current, y) + x0;
+        const float *restrict luma = c->y + k;
+        float *restrict difference = c->difference + k;
+        memcpy(c->moved + k, floats_at(&c->out_probability, y) + x0, sizeof(float) * (size_t)(x1 - x0));
+        for (int i = 0; i < x1 - x0; i++)
+            difference[i] = fabsf((float)own[i] - luma[i]);
+    }
+}
+
+/* Repeats the outermost columns of a row of tiles into the rim, where they are wanted. */
+static void sides_fill(const Carry *c, int y0, const unsigned char *wanted)
+{
+    if (!wanted[0] && !wanted[c->tile_cols - 1])
+        return;
+    for (int y = y0; y < least(y0 + TILE, c->rows); y++)
+        for (int i = 0; i < PER_ROW; i++)
+            if (c->scales.chroma > 0 || (i != CHROMA_U && i != CHROMA_V))
+                row_rim(c->y + y * c->stride + i * c->plane, c->cols, RADIUS);
+}
+
+/* What the windows of busy tiles see. */
+WIDE static void windows_fill(const Carry *c)
+{
+    for (int ty = 0; ty < c->tile_rows; ty++) {
+        const unsigned char *wanted = c->wanted + (Py_ssize_t)ty * c->tile_cols, *kind = c->kind + (Py_ssize_t)ty * c->tile_cols;
+        const int y0 = ty * TILE;
+        for (int tx = 0; tx < c->tile_cols; tx++) {
+            const int x0 = tx * TILE;
+            if (!wanted[tx])
+                continue;
+            if (kind[tx] == STILL) {
+                while (tx + 1 < c->tile_cols && wanted[tx + 1] && kind[tx + 1] == STILL)
+                    tx++;
+                still_fetch(c, y0, x0, least((tx + 1) * TILE, c->cols));
+            } else if (kind[tx] != WHOLE || !tile_fetch(c, y0, x0)) {
+                colours_fetch_slowly(c, y0, x0);
+            }
+        }
+        for (int tx = 0, end; tx < c->tile_cols; tx = end + 1) {
+            for (end = tx; end < c->tile_cols && wanted[end];)
+                end++;
+            if (end > tx)
+                values_fill(c, y0, tx * TILE, least(end * TILE, c->cols));
+        }
+        sides_fill(c, y0, wanted);
+    }
+    const size_t bytes = sizeof(float) * (size_t)c->stride;
+    float *first = c->y - RADIUS, *last = first + (c->rows - 1) * c->stride;
+    for (int i = 1; i <= RADIUS; i++) {
+        memcpy(first - i * c->stride, first, bytes);
+        memcpy(last + i * c->stride, last, bytes);
+    }
+}
+
+/* --- which tiles are worth it --------------------------------------------------------------------------------------- */
+
+INLINED float lower(float a, float b) { return a < b ? a : b; }
+INLINED float higher(float a, float b) { return a > b ? a : b; }
+
+/* The extremes of each column of the TILE + 2 RADIUS rows that windows of a row of tiles reach. */
+WIDE static void columns_scan(const float *restrict a, const float *restrict b, const float *restrict c, const float *restrict d,
+                              const float *restrict e, const float *restrict f, const float *restrict g, const float *restrict h,
+                              float *restrict low, float *restrict high, int count)
+{
+    for (int x = 0; x < count; x++) {
+        low[x] = lower(lower(lower(a[x], b[x]), lower(c[x], d[x])), lower(lower(e[x], f[x]), lower(g[x], h[x])));
+        high[x] = higher(higher(higher(a[x], b[x]), higher(c[x], d[x])), higher(higher(e[x], f[x]), higher(g[x], h[x])));
+    }
+}
+
+/* The extremes of twice as many columns. */
+INLINED void pairs_join(float *low, float *high, int count, const int step)
+{
+    for (int x = 0; x < count; x++) {
+        low[x] = lower(low[x], low[x + step]);
+        high[x] = higher(high[x], high[x + step]);
+    }
+}
+
+/* How much the mask differs in the window of a tile that begins at each column. */
+WIDE static void spread_scan(const Carry *c, int ty)
+{
+    const int width = c->cols + RADIUS + SLACK;
+    float *restrict low = c->least, *restrict high = c->most;
+    const float *rows[TILE + 2 * RADIUS];
+    for (int j = 0; j < TILE + 2 * RADIUS; j++)
+        rows[j] = floats_at(&c->out_probability, clamp(ty * TILE - RADIUS + j, 0, c->rows - 1));
+    columns_scan(rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6], rows[7], low + RADIUS, high + RADIUS, c->cols);
+    for (int i = 0; i < RADIUS; i++)
+        low[i] = low[RADIUS], high[i] = high[RADIUS];
+    for (int i = c->cols + RADIUS; i < width; i++)
+        low[i] = low[c->cols + RADIUS - 1], high[i] = high[c->cols + RADIUS - 1];
+    pairs_join(low, high, width - 1, 1);
+    pairs_join(low, high, width - 3, 2);
+    pairs_join(low, high, width - 7, 4);
+    for (int x = 0; x < c->cols; x++)
+        high[x] -= low[x];
+}
+
+/* Marks the tiles in whose windows the mask differs, and those that these windows reach. */
+WIDE static void tiles_mark(const Carry *c)
+{
+    memset(c->wanted, 0, (size_t)c->tile_rows * (size_t)c->tile_cols);
+    for (int ty = 0; ty < c->tile_rows; ty++) {
+        unsigned char *restrict busy = c->busy + (Py_ssize_t)ty * c->tile_cols;
+        spread_scan(c, ty);
+        for (int tx = 0; tx < c->tile_cols; tx++)
+            busy[tx] = c->most[tx * TILE] > SURE;
+        const int top = ty > 0 ? ty - 1 : 0, bottom = least(ty + 1, c->tile_rows - 1);
+        for (int tx = 0; tx < c->tile_cols; tx++) {
+            if (!busy[tx])
+                continue;
+            const int left = tx > 0 ? tx - 1 : 0, right = least(tx + 1, c->tile_cols - 1);
+            for (int y = top; y <= bottom; y++)
+                memset(c->wanted + (Py_ssize_t)y * c->tile_cols + left, 1, (size_t)(right - left + 1));
+        }
+    }
+}
+
+/* --- the result ------------------------------------------------------------------------------------------------------ */
+
+/* The span of tiles [tx0, tx1) of tile row ty. */
+WIDE static void span_carry(const Carry *c, int ty, int tx0, int tx1)
+{
+    const int x0 = tx0 * TILE, y1 = least((ty + 1) * TILE, c->rows), width = least(tx1 * TILE, c->cols) - x0;
+    static const float ninth = 1.0f / 9;
+    const float exact = c->exact * c->exact, drift = c->drift, misfit = c->misfit;
+    float own_y[BUFFER], own_u[BUFFER], own_v[BUFFER], alike[BUFFER];
+    for (int y = ty * TILE; y < y1; y++) {
+        const Py_ssize_t k = y * c->stride + x0;
+        row_of_bytes(bytes_at(&c->current, y) + x0, width, own_y);
+        if (c->scales.chroma > 0) {
+            row_of_bytes(bytes_at(&c->current_u, y) + x0, width, own_u);
+            row_of_bytes(bytes_at(&c->current_v, y) + x0, width, own_v);
+        }
+        mean_near(own_y, own_u, own_v, c->y + k, c->plane, width, c->scales, alike);
+        float *restrict p = floats_at(&c->out_probability, y) + x0, *restrict q = floats_at(&c->out_variance, y) + x0;
+        const float *restrict here = c->difference + k, *restrict up = here - c->stride, *restrict down = here + c->stride;
+        const float *restrict m = c->moved + k;
+        for (int x = 0; x < width; x++) {
+            float d = here[x] * here[x], share = d / (d + exact);
+            float r = ((up[x - 1] + up[x] + up[x + 1]) + (here[x - 1] + here[x] + here[x + 1]) + (down[x - 1] + down[x] + down[x + 1])) * ninth;
+            p[x] = m[x] + share * (alike[x] - m[x]);
+            q[x] += drift + misfit * r * r;
+        }
+    }
+}
+
+/* How much the variance of an element grows; in busy tiles that comes with the rest. */
+INLINED float growth_at(const Carry *c, int y, int x, int busy)
+{
+    const float r = floats_at(&c->residual, c->block_of[y])[c->block_of[x]];
+    return busy ? 0 : c->drift + c->misfit * r * r;
+}
+
+/* A row of elements that did not move; the growth is that of their tiles. */
+WIDE static void row_grow(const float *restrict from, const float *restrict growth, int cols, float *restrict out)
+{
+    const int whole = cols / TILE;
+    for (int tx = 0; tx < whole; tx++) {
+        float four[TILE];
+        memcpy(four, from + tx * TILE, sizeof four);
+        for (int i = 0; i < TILE; i++)
+            four[i] += growth[tx];
+        memcpy(out + tx * TILE, four, sizeof four);
+    }
+    for (int x = whole * TILE; x < cols; x++)
+        out[x] = from[x] + growth[whole];
+}
+
+/* The variance of a tile that moved: by whole pixels, for it changes little from one to the next. */
+INLINED void variance_fetch(const Carry *c, int y0, int x0, int kind, int busy)
+{
+    Vector v = vector_at(c, y0, x0);
+    int dx = floor_of(v.x + 0.5f), dy = floor_of(v.y + 0.5f);
+    if (kind == WHOLE) {
+        if (dx == 0 && dy == 0)
+            return;
+        for (int y = y0; y < y0 + TILE; y++) {
+            const float *restrict from = floats_at(&c->variance, y + dy) + x0 + dx;
+            float *restrict q = floats_at(&c->out_variance, y) + x0;
+            for (int i = 0; i < TILE; i++)
+                q[i] = from[i] + c->growth[x0 / TILE];
+        }
+        return;
+    }
+    for (int y = y0; y < least(y0 + TILE, c->rows); y++)
+        for (int x = x0; x < least(x0 + TILE, c->cols); x++) {
+            v = vector_at(c, y, x);
+            dx = floor_of(v.x + 0.5f), dy = floor_of(v.y + 0.5f);
+            const float outside = place_of(c, y, x, v).outside;
+            const float *from = floats_at(&c->variance, clamp(y + dy, 0, c->rows - 1));
+            floats_at(&c->out_variance, y)[x] = from[clamp(x + dx, 0, c->cols - 1)] + UNSEEN * outside * outside + growth_at(c, y, x, busy);
+        }
+}
+
+WIDE static void tile_row_finish(const Carry *c, int ty)
+{
+    const unsigned char *busy = c->busy + (Py_ssize_t)ty * c->tile_cols, *kind = c->kind + (Py_ssize_t)ty * c->tile_cols;
+    if (c->block % TILE == 0) {
+        for (int tx = 0; tx < c->tile_cols; tx++)
+            c->growth[tx] = growth_at(c, ty * TILE, tx * TILE, busy[tx]);
+        for (int y = ty * TILE; y < least((ty + 1) * TILE, c->rows); y++)
+            row_grow(floats_at(&c->variance, y), c->growth, c->cols, floats_at(&c->out_variance, y));
+    }
+    for (int tx = 0; tx < c->tile_cols; tx++)
+        if (kind[tx] != STILL)
+            variance_fetch(c, ty * TILE, tx * TILE, kind[tx], busy[tx]);
+    for (int tx = 0; tx < c->tile_cols; tx++) {
+        int end = tx;
+        while (end < c->tile_cols && end - tx < SPAN_TILES && busy[end])
+            end++;
+        if (end > tx) {
+            span_carry(c, ty, tx, end);
+            tx = end - 1;
+        }
+    }
+}
+
+static int carry_run(Carry *c)
+{
+    const int longer = c->rows > c->cols ? c->rows : c->cols;
+    c->tile_rows = (c->rows + TILE - 1) / TILE;
+    c->tile_cols = (c->cols + TILE - 1) / TILE;
+    c->plane = plane_of(c->cols, RADIUS);
+    c->stride = PER_ROW * c->plane;
+    const size_t tiles = (size_t)c->tile_rows * (size_t)c->tile_cols, line = (size_t)c->cols + 2 * SLACK;
+    const size_t fetched = (size_t)(c->rows + 2 * RADIUS) * (size_t)c->stride + STRIP;
+    float *floats = malloc(sizeof(float) * (fetched + 3 * line));
+    unsigned char *marks = malloc(3 * tiles);
+    c->block_of = malloc(sizeof(int) * (size_t)longer);
+    const int done = floats && marks && c->block_of;
+    if (done) {
+        for (int i = 0; i < longer; i++)
+            c->block_of[i] = i / c->block;
+        c->y = floats + RADIUS * c->stride + RADIUS;
+        c->u = c->y + CHROMA_U * c->plane;
+        c->v = c->y + CHROMA_V * c->plane;
+        c->moved = c->y + VALUES * c->plane;
+        c->difference = c->y + DIFFERENCE * c->plane;
+        c->least = floats + fetched;
+        c->most = c->least + line;
+        c->growth = c->most + line;
+        c->busy = marks;
+        c->wanted = marks + tiles;
+        c->kind = marks + 2 * tiles;
+        mask_fetch(c);
+        tiles_mark(c);
+        windows_fill(c);
+        for (int ty = 0; ty < c->tile_rows; ty++)
+            tile_row_finish(c, ty);
+    }
+    free(c->block_of);
+    free(floats);
+    free(marks);
+    return done ? 0 : -1;
+}
+
+static PyObject *fusion_carry(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Carry c;
+    enum { CURRENT, ON_GRID = 10, VECTORS = ON_GRID, RESIDUAL, ARRAYS };
+    Argument a[ARRAYS] = {
+        {NULL, &c.current, 'B', READ, "current"}, {NULL, &c.current_u, 'B', READ, "current_u"},
+        {NULL, &c.current_v, 'B', READ, "current_v"}, {NULL, &c.previous, 'B', READ, "previous"},
+        {NULL, &c.previous_u, 'B', READ, "previous_u"}, {NULL, &c.previous_v, 'B', READ, "previous_v"},
+        {NULL, &c.probability, 'f', READ, "probability"}, {NULL, &c.variance, 'f', READ, "variance"},
+        {NULL, &c.out_probability, 'f', WRITE, "out_probability"}, {NULL, &c.out_variance, 'f', WRITE, "out_variance"},
+        {NULL, &c.vectors, 'f', READ, "vectors"}, {NULL, &c.residual, 'f', READ, "residual"},
+    };
+    float like, chroma;
+    if (!PyArg_ParseTuple(args, "(OOO)(OOO)OOiOOOOfffff", &a[3].array, &a[4].array, &a[5].array, &a[0].array, &a[1].array,
+                          &a[2].array, &a[VECTORS].array, &a[RESIDUAL].array, &c.block, &a[6].array, &a[7].array, &a[8].array,
+                          &a[9].array, &like, &chroma, &c.exact, &c.drift, &c.misfit))
+        return NULL;
+    if (arguments_get(a, ARRAYS) < 0)
+        return NULL;
+    PyObject *result = NULL;
+    const Plane *grid = &c.current;
+    if (one_grid(a, ON_GRID) < 0)
+        goto end;
+    if (c.block < 1 || c.vectors.rows != (grid->rows + c.block - 1) / c.block ||
+        c.vectors.cols != 2 * ((grid->cols + c.block - 1) / c.block) || c.residual.rows != c.vectors.rows ||
+        c.residual.cols * 2 != c.vectors.cols) {
+        PyErr_Format(PyExc_ValueError, "vectors and residual: not one for each block of %d pixels", c.block);
+        goto end;
+    }
+    if (scales_get(&c.scales, like, chroma) < 0)
+        goto end;
+    c.rows = (int)grid->rows;
+    c.cols = (int)grid->cols;
+    int failed;
+    Py_BEGIN_ALLOW_THREADS
+    failed = carry_run(&c);
+    Py_END_ALLOW_THREADS
+    if (failed < 0)
+        PyErr_NoMemory();
+    else
+        result = Py_NewRef(Py_None);
+end:
+    arguments_release(a, ARRAYS);
+    return result;
+}
+
+static PyMethodDef methods[] = {
+    {"carry", fusion_carry, METH_VARARGS,
+     "carry((y, u, v) previous, (y, u, v) current, vectors, residual, block_px, probability, variance, "
+     "out_probability, out_variance, like, chroma, exact, drift, misfit)"},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_carry", NULL, -1, methods, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__carry(void) { return PyModule_Create(&module); }

@@ -1,0 +1,171 @@
+/* What the kernels of fusion have in common: arguments on one grid, and means of what has the same colour. */
+#ifndef EDGE_SEG_FUSION_H
+#define EDGE_SEG_FUSION_H
+
+#include "_buffers.h"
+#include <math.h>
+#include <stdlib.h>
+
+#define TILE 4               /* side of the tiles that are treated alike, in pixels */
+#define STRIP 8              /* elements that are computed at once: no loop ends with single ones */
+#define SPAN_TILES 32
+#define BUFFER (SPAN_TILES * TILE + STRIP)
+#define SELF 1e-3f           /* what an element counts for itself at least */
+#define SIDE_MAX 8192
+
+static inline int clamp(int v, int lo, int hi) { return v < lo ? lo : v > hi ? hi : v; }
+static inline int least(int a, int b) { return a < b ? a : b; }
+INLINED float limit(float v, float lo, float hi) { v = v > lo ? v : lo; return v < hi ? v : hi; } /* NaN: lo */
+
+static inline const unsigned char *bytes_at(const Plane *p, int y) { return p->data + y * p->stride; }
+static inline float *floats_at(const Plane *p, int y) { return (float *)(void *)(p->data + y * p->stride); }
+
+INLINED void row_of_bytes(const unsigned char *restrict row, int n, float *restrict out)
+{
+    for (int i = 0; i < n; i++)
+        out[i] = (float)row[i];
+}
+
+/* Repeats the outermost elements of a row into a rim of that many. */
+INLINED void row_rim(float *row, int cols, int rim)
+{
+    for (int i = 1; i <= rim; i++) {
+        row[-i] = row[0];
+        row[cols - 1 + i] = row[cols - 1];
+    }
+}
+
+/* Whether any of the values of each tile, from column x0 on to x1, is above a threshold. Changes the values, of which there
+ * are TILE more. */
+INLINED void tiles_above(float *restrict values, int x0, int x1, float threshold, unsigned char *restrict tiles)
+{
+    for (int x = x0; x < x1 + 2; x++)
+        values[x] = values[x] > values[x + 1] ? values[x] : values[x + 1];
+    for (int x = x0; x < x1; x++)
+        values[x] = values[x] > values[x + 2] ? values[x] : values[x + 2];
+    for (int x = x0; x < x1; x += TILE)
+        tiles[x / TILE] = values[x] > threshold;
+}
+
+/* --- windows of alike colour ---------------------------------------------------------------------------------------- */
+
+/* How a difference of colour counts: alike = max(0, 1 - luma dy^2 - chroma (du^2 + dv^2))^2. */
+typedef struct { float luma, chroma; } Scales;
+
+static int scales_get(Scales *scales, float like, float chroma)
+{
+    if (like > 0 && chroma >= 0) {
+        scales->luma = 1 / (like * like);
+        scales->chroma = chroma * scales->luma;
+        return 0;
+    }
+    PyErr_SetString(PyExc_ValueError, "like: expected more than 0, chroma: expected at least 0");
+    return -1;
+}
+
+/* What windows see lies together, row by row: luma, two of chroma, the values, and what else there is `per_row`; `plane`
+ * elements from one to the next.
+ * Up to NARROW_COLS columns, which is what the models have, that is a number known to the compiler: then each of a window's
+ * elements is at a known distance from the first. */
+enum { LUMA, CHROMA_U, CHROMA_V, VALUES, PLANES };
+#define NARROW_COLS 256
+#define NARROW 272
+
+static inline Py_ssize_t plane_of(int cols, int reach) { return cols <= NARROW_COLS ? NARROW : cols + 2 * reach + STRIP; }
+
+/* For `n` elements, rounded up to whole strips: the mean over the window around each of the values whose colour is
+ * like its own (y, u, v). All rows must have STRIP elements more than are wanted; what they hold does not matter. */
+#define MEAN_OF_ALIKE(name, WINDOW, per_row) \
+INLINED void name##_of(const float *restrict y, const float *restrict u, const float *restrict v, const float *restrict window, \
+                       const Py_ssize_t plane, int n, Scales scales, float *restrict out) \
+{ \
+    const Py_ssize_t pitch = (per_row) * plane; \
+    const Py_ssize_t count = (n + STRIP - 1) / STRIP * STRIP; \
+    const float luma = scales.luma, chroma = scales.chroma; \
+    if (chroma > 0) \
+        for (Py_ssize_t x = 0; x < count; x++) { \
+            float t = SELF * window[x + VALUES * plane], w = SELF; \
+            WINDOW(COLOUR_TAP) \
+            out[x] = t / w; \
+        } \
+    else \
+        for (Py_ssize_t x = 0; x < count; x++) { \
+            float t = SELF * window[x + VALUES * plane], w = SELF; \
+            WINDOW(TAP) \
+            out[x] = t / w; \
+        } \
+} \
+WIDE static void name(const float *y, const float *u, const float *v, const float *window, Py_ssize_t plane, int n, Scales scales, \
+                      float *out) \
+{ \
+    if (plane == NARROW) \
+        name##_of(y, u, v, window, NARROW, n, scales, out); \
+    else \
+        name##_of(y, u, v, window, plane, n, scales, out); \
+}
+#define TAP(dy, dx, share) { \
+        const float *at = window + (dy) * pitch + (dx); \
+        float d = y[x] - at[x + LUMA * plane]; \
+        float a = 1.0f - d * d * luma; \
+        a = a > 0.0f ? a : 0.0f; \
+        a = a * a * (share); \
+        t += a * at[x + VALUES * plane]; \
+        w += a; }
+#define COLOUR_TAP(dy, dx, share) { \
+        const float *at = window + (dy) * pitch + (dx); \
+        float d = y[x] - at[x + LUMA * plane], e = u[x] - at[x + CHROMA_U * plane], f = v[x] - at[x + CHROMA_V * plane]; \
+        float a = 1.0f - d * d * luma - (e * e + f * f) * chroma; \
+        a = a > 0.0f ? a : 0.0f; \
+        a = a * a * (share); \
+        t += a * at[x + VALUES * plane]; \
+        w += a; }
+
+/* --- arguments ------------------------------------------------------------------------------------------------------ */
+
+enum { READ, WRITE, MAYBE };   /* MAYBE: to be read, or None */
+
+typedef struct { PyObject *array; Plane *plane; char format; int use; const char *name; } Argument;
+
+static inline int is_given(const Argument *argument) { return argument->use != MAYBE || argument->array != Py_None; }
+
+static void arguments_release(Argument *arguments, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (is_given(&arguments[i]))
+            plane_release(arguments[i].plane);
+}
+
+/* The data of what is not given are NULL. Returns 0, or -1 with an error set and nothing held. */
+static int arguments_get(Argument *arguments, int count)
+{
+    for (int i = 0; i < count; i++) {
+        Argument *a = &arguments[i];
+        a->plane->data = NULL;
+        if (is_given(a) && plane_get(a->plane, a->array, a->format, a->use == WRITE, a->name) < 0) {
+            arguments_release(arguments, i);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Whether all have the shape of the first, and that is one which can be computed with. If not: -1 with an error set. */
+static int one_grid(const Argument *arguments, int count)
+{
+    const Plane *grid = arguments[0].plane;
+    if (grid->rows < 1 || grid->cols < 1 || grid->rows > SIDE_MAX || grid->cols > SIDE_MAX) {
+        PyErr_Format(PyExc_ValueError, "a grid of 1 to %d pixels a side is needed, got %zd x %zd", SIDE_MAX, grid->rows, grid->cols);
+        return -1;
+    }
+    for (int i = 1; i < count; i++) {
+        const Plane *plane = arguments[i].plane;
+        if (is_given(&arguments[i]) && (plane->rows != grid->rows || plane->cols != grid->cols)) {
+            PyErr_Format(PyExc_ValueError, "%s: expected shape (%zd, %zd), got (%zd, %zd)", arguments[i].name, grid->rows,
+                         grid->cols, plane->rows, plane->cols);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+#endif

@@ -1,0 +1,290 @@
+/* The update of a mask by a measured one, and its smoothing along the edges of the picture: edge_seg/kalman_reference.py
+ * says what is computed. Smoothed are only tiles in which the two masks disagree.
+ */
+#include "_fusion.h"
+
+#define REACH 4              /* of the window */
+#define CALM (1.0f / 32)     /* masks that differ by less, over 3x3, are not smoothed */
+#define RING 8               /* rows of disagreement that are kept: those of a row of tiles, and the ones beside it */
+
+/* 13 elements, scattered over 9x9: the model errs in blobs, not in single elements. */
+#define EACH (16.0f / 256)
+#define SCATTER(TAP) \
+    TAP(-4, -1, EACH) TAP(-3, -3, EACH) TAP(-3, 3, EACH) TAP(-2, 1, EACH) TAP(-1, -2, EACH) TAP(-1, 4, EACH) \
+    TAP(0, 0, EACH) \
+    TAP(1, -4, EACH) TAP(1, 2, EACH) TAP(2, -1, EACH) TAP(3, -3, EACH) TAP(3, 3, EACH) TAP(4, 1, EACH)
+
+MEAN_OF_ALIKE(mean_around, SCATTER, PLANES)
+
+typedef struct {
+    Plane luma, probability, variance, measured, measured_variance, out_probability, out_variance;
+    Plane chroma_u, chroma_v;
+    Scales scales;
+    float noise, noise_floor, repeat;
+    int rows, cols, tile_rows, tile_cols;
+    /* scratch */
+    unsigned char *near;     /* whether any element of each tile is measured to be other than it was carried */
+    unsigned char *busy;     /* of a row of tiles: whether the masks disagree there */
+    float *most;             /* of each column of a row of tiles */
+    float *apart[RING];      /* how far the masks differ, with a rim of 1 */
+    float *share;            /* how far they disagree: TILE rows */
+    float *window;           /* what windows see (_fusion.h), from the element (0, 0) on, with a rim of REACH */
+    Py_ssize_t stride, plane;
+    int filled, compared;    /* rows before these are in `window`, and in `apart` */
+} Update;
+
+/* The variance of a mask of the model. */
+INLINED float uncertainty_of(float p, float noise, float noise_floor) { return noise * (noise_floor + 4.0f * (p * (1.0f - p))); }
+
+WIDE static void row_uncertainty(const float *restrict p, int cols, float noise, float noise_floor, float *restrict out)
+{
+    for (int x = 0; x < cols; x++)
+        out[x] = uncertainty_of(p[x], noise, noise_floor);
+}
+
+/* One step of the filter. Without a variance of its own (r = NULL) the measured mask has that of its probabilities. */
+WIDE static void row_fuse(const Update *u, int y, float *restrict most)
+{
+    const float *restrict p = floats_at(&u->probability, y), *restrict q = floats_at(&u->variance, y), *restrict z = floats_at(&u->measured, y);
+    const float *restrict r = u->measured_variance.data ? floats_at(&u->measured_variance, y) : NULL;
+    const float noise = u->noise, noise_floor = u->noise_floor;
+    float *restrict op = floats_at(&u->out_probability, y), *restrict oq = floats_at(&u->out_variance, y);
+    if (r)
+        for (int x = 0; x < u->cols; x++) {
+            float gain = q[x] / (q[x] + r[x]), innovation = z[x] - p[x], apart = fabsf(innovation);
+            op[x] = p[x] + gain * innovation;
+            oq[x] = q[x] - gain * q[x];
+            most[x] = apart > most[x] ? apart : most[x];
+        }
+    else
+        for (int x = 0; x < u->cols; x++) {
+            float gain = q[x] / (q[x] + uncertainty_of(z[x], noise, noise_floor)), innovation = z[x] - p[x], apart = fabsf(innovation);
+            op[x] = p[x] + gain * innovation;
+            oq[x] = q[x] - gain * q[x];
+            most[x] = apart > most[x] ? apart : most[x];
+        }
+}
+
+WIDE static void tile_row_fuse(const Update *u, int ty)
+{
+    memset(u->most, 0, sizeof(float) * (size_t)u->stride);
+    for (int y = ty * TILE; y < least((ty + 1) * TILE, u->rows); y++)
+        row_fuse(u, y, u->most);
+    tiles_above(u->most, 0, u->cols, CALM, u->near + (Py_ssize_t)ty * u->tile_cols);
+}
+
+/* The columns [x0, x1) of a row of tiles in which a mean over 3x3 can be above CALM: where any element is, there or beside. */
+static void columns_near(const Update *u, int ty, int *x0, int *x1)
+{
+    int first = u->tile_cols, last = -1;
+    for (int y = ty > 0 ? ty - 1 : 0; y <= least(ty + 1, u->tile_rows - 1); y++) {
+        const unsigned char *near = u->near + (Py_ssize_t)y * u->tile_cols;
+        int a = 0, b = u->tile_cols - 1;
+        while (a < first && !near[a])
+            a++;
+        while (b > last && !near[b])
+            b--;
+        first = least(first, a);
+        last = b > last ? b : last;
+    }
+    *x0 = first > 0 ? (first - 1) * TILE : 0;
+    *x1 = last < 0 ? 0 : least((last + 2) * TILE, u->cols);
+}
+
+INLINED void row_compare(const float *restrict z, const float *restrict p, int cols, float *restrict out)
+{
+    for (int x = 0; x < cols; x++)
+        out[x] = fabsf(z[x] - p[x]);
+    row_rim(out, cols, 1);
+}
+
+INLINED const float *apart_at(const Update *u, int y) { return u->apart[clamp(y, 0, u->rows - 1) % RING]; }
+
+INLINED void row_share(const float *restrict up, const float *restrict here, const float *restrict down, int x0, int x1, float *restrict share,
+                       float *restrict most)
+{
+    static const float ninth = 1.0f / 9;
+    for (int x = x0; x < x1; x++) {
+        float d = ((up[x - 1] + up[x] + up[x + 1]) + (here[x - 1] + here[x] + here[x + 1]) + (down[x - 1] + down[x] + down[x + 1])) * ninth - CALM;
+        d = d > 0 ? d : 0;
+        share[x] = d;
+        most[x] = d > most[x] ? d : most[x];
+    }
+}
+
+/* How far the masks disagree in the columns [x0, x1) of a row of tiles; marks the tiles in which they do. */
+WIDE static void shares_fill(Update *u, int ty, int x0, int x1)
+{
+    const int y0 = ty * TILE, y1 = least(y0 + TILE, u->rows), first = y0 > 0 ? y0 - 1 : 0;
+    for (int y = u->compared > first ? u->compared : first; y < least(y1 + 1, u->rows); y++)
+        row_compare(floats_at(&u->measured, y), floats_at(&u->probability, y), u->cols, u->apart[y % RING]);
+    u->compared = least(y1 + 1, u->rows);
+    memset(u->most, 0, sizeof(float) * (size_t)u->stride);
+    for (int y = y0; y < y1; y++)
+        row_share(apart_at(u, y - 1), apart_at(u, y), apart_at(u, y + 1), x0, x1, u->share + (y - y0) * u->stride, u->most);
+    memset(u->busy, 0, (size_t)u->tile_cols);
+    tiles_above(u->most, x0, x1, 0, u->busy);
+}
+
+WIDE static void row_unpack(const unsigned char *restrict row, int cols, float *restrict out)
+{
+    row_of_bytes(row, cols, out);
+    row_rim(out, cols, REACH);
+}
+
+/* The rows that windows of a row of tiles reach. None of them is smoothed yet, but those that were filled before. */
+static void rows_unpack(Update *u, int ty)
+{
+    const int from = ty * TILE - REACH, to = least((ty + 1) * TILE, u->rows) + REACH;
+    const size_t bytes = sizeof(float) * (size_t)u->cols;
+    for (int y = from > u->filled ? from : u->filled; y < to; y++) {
+        const int source = clamp(y, 0, u->rows - 1);
+        float *row = u->window + y * PLANES * u->plane;
+        if (y >= u->rows) { /* by now the last one may be smoothed */
+            memcpy(row - REACH, row - (y - source) * PLANES * u->plane - REACH, sizeof(float) * (size_t)(PLANES * u->plane));
+            continue;
+        }
+        row_unpack(bytes_at(&u->luma, source), u->cols, row + LUMA * u->plane);
+        if (u->scales.chroma > 0) {
+            row_unpack(bytes_at(&u->chroma_u, source), u->cols, row + CHROMA_U * u->plane);
+            row_unpack(bytes_at(&u->chroma_v, source), u->cols, row + CHROMA_V * u->plane);
+        }
+        memcpy(row + VALUES * u->plane, floats_at(&u->out_probability, source), bytes);
+        row_rim(row + VALUES * u->plane, u->cols, REACH);
+    }
+    u->filled = to;
+}
+
+/* The span of tiles [tx0, tx1) of tile row ty. */
+WIDE static void span_smooth(const Update *u, int ty, int tx0, int tx1)
+{
+    const int x0 = tx0 * TILE, y0 = ty * TILE, y1 = least(y0 + TILE, u->rows), width = least(tx1 * TILE, u->cols) - x0;
+    float alike[BUFFER];
+    for (int y = y0; y < y1; y++) {
+        const float *here = u->window + y * PLANES * u->plane + x0;
+        const float *restrict fused = here + VALUES * u->plane, *restrict share = u->share + (y - y0) * u->stride + x0;
+        float *restrict out = floats_at(&u->out_probability, y) + x0;
+        mean_around(here, here + CHROMA_U * u->plane, here + CHROMA_V * u->plane, here, u->plane, width, u->scales, alike);
+        for (int x = 0; x < width; x++)
+            out[x] = limit(fused[x] + share[x] / (share[x] + u->repeat) * (alike[x] - fused[x]), 0, 1);
+    }
+}
+
+static void tile_row_smooth(Update *u, int ty)
+{
+    int x0, x1;
+    columns_near(u, ty, &x0, &x1);
+    if (x1 <= x0)
+        return;
+    shares_fill(u, ty, x0, x1);
+    if (!memchr(u->busy, 1, (size_t)u->tile_cols))
+        return;
+    rows_unpack(u, ty);
+    for (int tx = 0; tx < u->tile_cols; tx++) {
+        int end = tx;
+        while (end < u->tile_cols && end - tx < SPAN_TILES && u->busy[end])
+            end++;
+        if (end > tx) {
+            span_smooth(u, ty, tx, end);
+            tx = end - 1;
+        }
+    }
+}
+
+static int update_run(Update *u)
+{
+    u->tile_rows = (u->rows + TILE - 1) / TILE;
+    u->tile_cols = (u->cols + TILE - 1) / TILE;
+    u->stride = u->cols + 2 * REACH + STRIP;
+    u->plane = plane_of(u->cols, REACH);
+    const size_t stride = (size_t)u->stride, tiles = (size_t)u->tile_rows * (size_t)u->tile_cols;
+    const size_t seen = (size_t)(u->rows + 2 * REACH) * PLANES * (size_t)u->plane + STRIP;
+    float *floats = malloc(sizeof(float) * (seen + (RING + TILE + 1) * stride));
+    u->near = malloc(tiles + (size_t)u->tile_cols);
+    const int done = u->near && floats;
+    if (done) {
+        float *rest = floats + seen;
+        u->window = floats + REACH * PLANES * u->plane + REACH;
+        for (int i = 0; i < RING; i++)
+            u->apart[i] = rest + i * u->stride + 1;
+        u->share = rest + RING * u->stride;
+        u->most = rest + (RING + TILE) * u->stride;
+        u->busy = u->near + tiles;
+        u->filled = -REACH;
+        u->compared = 0;
+        for (int ty = 0; ty < u->tile_rows; ty++)
+            tile_row_fuse(u, ty);
+        for (int ty = 0; ty < u->tile_rows; ty++)
+            tile_row_smooth(u, ty);
+    }
+    free(u->near);
+    free(floats);
+    return done ? 0 : -1;
+}
+
+static PyObject *kalman_update(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Update u;
+    enum { ARRAYS = 9 };
+    Argument a[ARRAYS] = {
+        {NULL, &u.luma, 'B', READ, "luma"}, {NULL, &u.chroma_u, 'B', READ, "u"}, {NULL, &u.chroma_v, 'B', READ, "v"},
+        {NULL, &u.probability, 'f', READ, "probability"}, {NULL, &u.variance, 'f', READ, "variance"},
+        {NULL, &u.measured, 'f', READ, "measured"}, {NULL, &u.measured_variance, 'f', MAYBE, "measured_variance"},
+        {NULL, &u.out_probability, 'f', WRITE, "out_probability"}, {NULL, &u.out_variance, 'f', WRITE, "out_variance"},
+    };
+    float like, chroma;
+    if (!PyArg_ParseTuple(args, "(OOO)OOOOOOfffff", &a[0].array, &a[1].array, &a[2].array, &a[3].array, &a[4].array, &a[5].array,
+                          &a[6].array, &a[7].array, &a[8].array, &u.noise, &u.noise_floor, &like, &chroma, &u.repeat))
+        return NULL;
+    if (arguments_get(a, ARRAYS) < 0)
+        return NULL;
+    PyObject *result = NULL;
+    if (one_grid(a, ARRAYS) < 0 || scales_get(&u.scales, like, chroma) < 0)
+        goto end;
+    u.rows = (int)u.luma.rows;
+    u.cols = (int)u.luma.cols;
+    int failed;
+    Py_BEGIN_ALLOW_THREADS
+    failed = update_run(&u);
+    Py_END_ALLOW_THREADS
+    if (failed < 0)
+        PyErr_NoMemory();
+    else
+        result = Py_NewRef(Py_None);
+end:
+    arguments_release(a, ARRAYS);
+    return result;
+}
+
+static PyObject *kalman_uncertainty(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Plane measured, variance;
+    Argument a[] = {{NULL, &measured, 'f', READ, "measured"}, {NULL, &variance, 'f', WRITE, "variance"}};
+    float noise, noise_floor;
+    if (!PyArg_ParseTuple(args, "OOff", &a[0].array, &a[1].array, &noise, &noise_floor) || arguments_get(a, 2) < 0)
+        return NULL;
+    PyObject *result = NULL;
+    if (one_grid(a, 2) == 0) {
+        Py_BEGIN_ALLOW_THREADS
+        for (int y = 0; y < (int)measured.rows; y++)
+            row_uncertainty(floats_at(&measured, y), (int)measured.cols, noise, noise_floor, floats_at(&variance, y));
+        Py_END_ALLOW_THREADS
+        result = Py_NewRef(Py_None);
+    }
+    arguments_release(a, 2);
+    return result;
+}
+
+static PyMethodDef methods[] = {
+    {"uncertainty", kalman_uncertainty, METH_VARARGS, "uncertainty(measured, variance, noise, noise_floor)"},
+    {"update", kalman_update, METH_VARARGS,
+     "update((y, u, v), probability, variance, measured, measured_variance or None, out_probability, out_variance, noise, "
+     "noise_floor, like, chroma, repeat)"},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kalman", NULL, -1, methods, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__kalman(void) { return PyModule_Create(&module); }
