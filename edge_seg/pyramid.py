@@ -3,7 +3,7 @@
 Halving by 2x2 means while a side is at least twice too long, then one bilinear step of a factor below two:
 a mip chain (L. Williams, "Pyramidal Parametrics", SIGGRAPH 1983). It costs a tenth of an area resize in one
 step and differs from it by less than the noise of a camera. The native kernel (_pyramid.c) does all steps in one
-pass over the picture, with the same result.
+pass over the three planes, with the same result.
 """
 
 from __future__ import annotations
@@ -43,30 +43,26 @@ def shrink(picture: I420, size: tuple[int, int]) -> Yuv444:
     width, height = size
     if width < 1 or height < 1:
         raise ValueError(f"a small picture needs at least 1x1 pixels, got {width}x{height}")
-    y, u, v = (shrink_plane(plane, size) for plane in picture.planes)
-    return Yuv444(y, u, v, picture.matrix)
+    small = _shrink(picture.planes, size)
+    # By index: to unpack an array takes three microseconds more where the caches are cold.
+    return Yuv444(small[0], small[1], small[2], picture.matrix)
 
 
 def shrink_plane(plane: U8, size: tuple[int, int]) -> U8:
     """`plane` (shape: (rows, cols), uint8, any row stride) at `size` (width, height), in new memory."""
-    halvings = _halvings(plane, size)
-    if _native is None or halvings is None:
-        return shrink_plane_reference(plane, size)
-    out: U8 = np.empty((size[1], size[0]), np.uint8)
-    _native(plane, out, halvings)
+    small: U8 = _shrink((plane,), size)[0]
+    return small
+
+
+def _shrink(planes: tuple[U8, ...], size: tuple[int, int]) -> U8:
+    """Shape: (planes, height, width)."""
+    out: U8 = np.empty((len(planes), size[1], size[0]), np.uint8)
+    left = (1 << len(planes)) - 1 if _native is None else _native(planes, out)
+    if left:  # a side is odd, or the two do not go together
+        for index, plane in enumerate(planes):
+            if left >> index & 1:
+                out[index] = shrink_plane_reference(plane, size)
     return out
-
-
-def _halvings(plane: U8, size: tuple[int, int]) -> int | None:
-    """How often the 2x2 mean has to be taken; None where a side is odd, or the two do not go together: that is for
-    cv2.resize."""
-    (width, height), (rows, cols) = size, plane.shape
-    count = 0
-    while cols >= 2 * width or rows >= 2 * height:
-        if cols < 2 * width or rows < 2 * height or cols % 2 or rows % 2:
-            return None
-        rows, cols, count = rows // 2, cols // 2, count + 1
-    return count if plane.strides[1] == 1 and max(plane.shape) <= 16384 and count <= 6 else None
 
 
 def shrink_plane_reference(plane: U8, size: tuple[int, int]) -> U8:
@@ -94,7 +90,7 @@ def _resize(plane: U8, size: tuple[int, int], method: int) -> U8:
     return out
 
 
-def _fastest() -> Callable[[U8, U8, int], None] | None:
+def _fastest() -> Callable[[tuple[U8, ...], U8], int] | None:
     try:
         from edge_seg import _pyramid
     except ImportError:  # no compiler where the package was installed

@@ -95,16 +95,15 @@ def test_native_equals_reference(
 ) -> None:
     """Within one code value of the formula, and of OpenCV, with which it is equal on x86-64. Not where a side is
     stretched: on arm64 OpenCV is wrong there, by up to 244 code values."""
-    pytest.importorskip("edge_seg._pyramid", reason="the extension was not built")
+    native = pytest.importorskip("edge_seg._pyramid", reason="the extension was not built").shrink
     rows, cols = middle[0] << halvings, middle[1] << halvings
     memory = np.random.default_rng(seed).integers(0, 256, (rows, cols + 5), dtype=np.uint8)
     plane = memory[:, 3 : cols + 3]
-    small = shrink_plane(plane, target).astype(int)
-    count = pyramid._halvings(plane, target)
-    if count is None:
+    out = np.empty((1, target[1], target[0]), np.uint8)
+    if native((plane,), out):  # left to OpenCV
         return
-    halved = plane.astype(int)
-    for _ in range(count):
+    small, halved = out[0].astype(int), plane.astype(int)
+    while halved.shape[1] >= 2 * target[0]:
         halved = (halved[::2, ::2] + halved[::2, 1::2] + halved[1::2, ::2] + halved[1::2, 1::2] + 2) >> 2
     assert np.abs(small - bilinear(halved, target)).max() <= 1
     if target[0] <= halved.shape[1] and target[1] <= halved.shape[0]:
@@ -132,11 +131,21 @@ def test_usual_sizes_are_made_natively(size: tuple[int, int], monkeypatch: pytes
     assert shrink(I420.filled(*size, (50, 60, 70)), (256, 144)).y[5, 5] == 50
 
 
+def test_the_kernel_says_which_planes_it_left() -> None:
+    native = pytest.importorskip("edge_seg._pyramid", reason="the extension was not built").shrink
+    even, odd, narrow = (np.full(shape, 9, np.uint8) for shape in ((12, 12), (13, 12), (12, 3)))
+    out = np.zeros((3, 4, 4), np.uint8)
+    assert native((odd, even, narrow), out) == 0b101
+    assert [int(small.max()) for small in out] == [0, 9, 0]
+
+
 def test_the_kernel_refuses_what_it_cannot_do() -> None:
     native = pytest.importorskip("edge_seg._pyramid", reason="the extension was not built").shrink
-    plane, small = np.zeros((12, 12), np.uint8), np.zeros((2, 2), np.uint8)
-    for halvings in (-1, 0, 3, 7):
-        with pytest.raises(ValueError, match=r"halve|halving"):
-            native(plane, small, halvings)
+    plane, out = np.zeros((12, 12), np.uint8), np.zeros((2, 4, 4), np.uint8)
+    for planes, wrong in (((), out[:0]), ((plane,), out), ((plane, plane), out[:, ::2]), ((plane,), plane)):
+        with pytest.raises(ValueError, match=r"1 to 4 planes|contiguous"):
+            native(planes, wrong)
     with pytest.raises(TypeError, match="plane"):
-        native(plane.astype(np.float32), small, 1)
+        native((plane, plane.astype(np.float32)), out)
+    with pytest.raises(TypeError, match="tuple"):
+        native(plane, out)
