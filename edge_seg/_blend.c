@@ -734,4 +734,4 @@ static PyMethodDef methods[] = {
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_blend", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
-PyMODINIT_FUNC PyInit__blend(void) { return PyModule_Create(&module); }
+PyMODINIT_FUNC PyInit__blend(void) { return module_create(&module); }

@@ -94,6 +94,19 @@ fail:
     return -1;
 }
 
+/* The module; SOURCES says what it was built from, for edge_seg/kernels.py to compare. */
+static inline PyObject *module_create(struct PyModuleDef *definition)
+{
+    PyObject *module = PyModule_Create(definition);
+#ifdef EDGE_SEG_SOURCES
+    if (module != NULL && PyModule_AddStringConstant(module, "SOURCES", EDGE_SEG_SOURCES) < 0) {
+        Py_DECREF(module);
+        return NULL;
+    }
+#endif
+    return module;
+}
+
 static inline void plane_release(Plane *plane) { PyBuffer_Release(&plane->buffer); }
 
 #endif

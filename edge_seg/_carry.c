@@ -561,4 +561,4 @@ static PyMethodDef methods[] = {
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_carry", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
-PyMODINIT_FUNC PyInit__carry(void) { return PyModule_Create(&module); }
+PyMODINIT_FUNC PyInit__carry(void) { return module_create(&module); }

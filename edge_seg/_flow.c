@@ -653,4 +653,4 @@ static PyMethodDef methods[] = {
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_flow", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
-PyMODINIT_FUNC PyInit__flow(void) { return PyModule_Create(&module); }
+PyMODINIT_FUNC PyInit__flow(void) { return module_create(&module); }

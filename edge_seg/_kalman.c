@@ -287,4 +287,4 @@ static PyMethodDef methods[] = {
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kalman", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
-PyMODINIT_FUNC PyInit__kalman(void) { return PyModule_Create(&module); }
+PyMODINIT_FUNC PyInit__kalman(void) { return module_create(&module); }

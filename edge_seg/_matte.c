@@ -760,4 +760,4 @@ static PyMethodDef methods[] = {
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_matte", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
-PyMODINIT_FUNC PyInit__matte(void) { return PyModule_Create(&module); }
+PyMODINIT_FUNC PyInit__matte(void) { return module_create(&module); }

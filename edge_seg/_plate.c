@@ -314,4 +314,4 @@ static PyMethodDef methods[] = {
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_plate", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
-PyMODINIT_FUNC PyInit__plate(void) { return PyModule_Create(&module); }
+PyMODINIT_FUNC PyInit__plate(void) { return module_create(&module); }

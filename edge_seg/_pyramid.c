@@ -376,4 +376,4 @@ static PyMethodDef methods[] = {
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_pyramid", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
-PyMODINIT_FUNC PyInit__pyramid(void) { return PyModule_Create(&module); }
+PyMODINIT_FUNC PyInit__pyramid(void) { return module_create(&module); }

@@ -13,9 +13,7 @@ from typing import NoReturn
 import cv2
 
 from edge_seg import __version__
-from edge_seg.commands import bench, check, convert, model, probe, run, snapshot
 from edge_seg.errors import ConfigError, EdgeSegError
-from edge_seg.evaluation import command as evaluate
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +26,10 @@ exit status: 0 done or stopped by a signal, 1 failed at run time, 2 wrong usage,
 
 
 def parser() -> argparse.ArgumentParser:
+    # Not before: a kernel that does not fit ends the command like any other error.
+    from edge_seg.commands import bench, check, convert, model, probe, run, snapshot
+    from edge_seg.evaluation import command as evaluate
+
     parser = argparse.ArgumentParser(
         prog="edge-seg",
         description=DESCRIPTION,
@@ -43,10 +45,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command. Returns its exit status."""
-    chosen = parser().parse_args(arguments)
     # OpenCV would take every core for stages that last a tenth of a millisecond.
     cv2.setNumThreads(1)
     try:
+        chosen = parser().parse_args(arguments)
         return int(chosen.handler(chosen))
     except ConfigError as error:
         # As they are: editors jump to FILE:LINE.

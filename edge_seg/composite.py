@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_seg import kernels
 from edge_seg.types import I16, I420, U8, Alpha
 
 I32 = NDArray[np.int32]
@@ -110,12 +111,5 @@ def _locate(positions: I64, size: int, nodes: int) -> tuple[I64, I64, I32]:
     return index, np.minimum(index + 1, nodes - 1), np.where(inside, weight, 0).astype(np.int32)
 
 
-def _fastest() -> Kernel:
-    try:
-        from edge_seg import _blend
-    except ImportError:  # no compiler where the package was installed
-        return composite_reference
-    return _blend.composite
-
-
-kernel = _fastest()
+_native = kernels.load("blend")
+kernel: Kernel = _native.composite if _native else composite_reference

@@ -23,6 +23,10 @@ class ConfigError(EdgeSegError):
         self.problems = problems
 
 
+class StaleKernel(EdgeSegError):
+    """A compiled part of the package does not belong to the rest of it."""
+
+
 class ModelError(EdgeSegError):
     """The mask model cannot be loaded, does not fit its card, or failed in an inference."""
 

@@ -11,20 +11,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
 from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
+from edge_seg import kernels
 from edge_seg.types import F32, U8, BlockFlow
 
-_native: Any
-try:
-    _native = import_module("edge_seg._flow")
-except ImportError:  # installed without a compiler
-    _native = import_module("edge_seg.flow_reference")
+_native = kernels.load("flow") or import_module("edge_seg.flow_reference")
 
 Q = 16
 """Vectors are whole multiples of 1/16 pixel."""

@@ -11,25 +11,20 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated
 
 import cv2
 import numpy as np
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
-from edge_seg import carry_reference, kalman_reference, plate_reference, scene
+from edge_seg import carry_reference, kalman_reference, kernels, plate_reference, scene
 from edge_seg.alike import Picture
 from edge_seg.types import F32, U8, BlockFlow, Mask
 
-_carry: Any
-_plate: Any
-_kalman: Any
-try:
-    _carry, _plate, _kalman = (import_module(f"edge_seg._{name}") for name in ("carry", "plate", "kalman"))
-except ImportError:  # installed without a compiler
-    _carry, _plate, _kalman = carry_reference, plate_reference, kalman_reference
+_carry = kernels.load("carry") or carry_reference
+_plate = kernels.load("plate") or plate_reference
+_kalman = kernels.load("kalman") or kalman_reference
 
 
 @dataclass(frozen=True)

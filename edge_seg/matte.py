@@ -26,6 +26,7 @@ import cv2
 import numpy as np
 from annotated_types import Interval
 
+from edge_seg import kernels
 from edge_seg.composite import alpha_256
 from edge_seg.pyramid import Yuv444
 from edge_seg.types import ALPHA_ONE, F32, GAIN_ONE, I16, I420, U8, Alpha, Mask, fixed
@@ -181,12 +182,6 @@ def draw_out_reference(mask: F32, offset: I16, level: float) -> None:
     offset[:] = fixed(_drawn_out(mask, level), ALPHA_ONE)
 
 
-def _fastest() -> tuple[Kernel, Kernel]:
-    try:
-        from edge_seg import _matte
-    except ImportError:  # no compiler where the package was installed
-        return refine_reference, draw_out_reference
-    return _matte.refine, _matte.draw_out
-
-
-kernel, draw_out = _fastest()
+_native = kernels.load("matte")
+kernel: Kernel = _native.refine if _native else refine_reference
+draw_out: Kernel = _native.draw_out if _native else draw_out_reference

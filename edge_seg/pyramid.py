@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from edge_seg import kernels
 from edge_seg.types import I420, U8, Matrix
 
 
@@ -90,12 +91,5 @@ def _resize(plane: U8, size: tuple[int, int], method: int) -> U8:
     return out
 
 
-def _fastest() -> Callable[[tuple[U8, ...], U8], int] | None:
-    try:
-        from edge_seg import _pyramid
-    except ImportError:  # no compiler where the package was installed
-        return None
-    return _pyramid.shrink
-
-
-_native = _fastest()
+_kernel = kernels.load("pyramid")
+_native: Callable[[tuple[U8, ...], U8], int] | None = _kernel.shrink if _kernel else None

@@ -1,3 +1,0 @@
-from edge_seg.types import U8
-
-def shrink(planes: tuple[U8, ...], out: U8, /) -> int: ...
