@@ -9,6 +9,7 @@
 #define RADIUS 2             /* of the window */
 #define SLACK (TILE + 2 * RADIUS)
 #define SURE (1.0f / 16)     /* masks that differ by less are alike */
+#define CALM 3               /* code values of luma up to which what did not move is the same */
 #define UNSEEN 0.05f         /* variance for each squared pixel that a source lies outside the picture */
 #define Q 16                 /* vectors are in 1/16 pixel, or fetched slowly */
 #define FAR 4096.0f          /* no vector is longer: keeps coordinates within int */
@@ -37,7 +38,7 @@ typedef struct {
     /* scratch */
     int *block_of;          /* in which block a row or column is: dividing is slow */
     unsigned char *kind;    /* of each tile: how it is fetched */
-    unsigned char *busy;    /* whether the mask differs in the windows of each tile */
+    unsigned char *busy;    /* whether the mask differs in the windows of each tile, and it is not calm */
     unsigned char *wanted;  /* whether such windows reach into it */
     float *least, *most;    /* in the windows of a row of tiles, with a rim of RADIUS */
     float *growth;          /* of the variance of each of a row of tiles */
@@ -156,7 +157,9 @@ static inline Origin tile_origin(const Carry *c, int y0, int x0)
     return (Origin){x0 + floor_x, y0 + floor_y, v.x - (float)floor_x, v.y - (float)floor_y};
 }
 
-enum { STILL, WHOLE, SCATTERED };   /* WHOLE: it has one vector, and all that is mixed for it is in the picture */
+/* How a tile is fetched. WHOLE: it has one vector, and all that is mixed for it is in the picture. RIM: the same, but not all
+ * of that is in the picture. SCATTERED: element by element. */
+enum { STILL, WHOLE, RIM, SCATTERED };
 
 INLINED int kind_of(const Carry *c, int y0, int x0)
 {
@@ -165,10 +168,27 @@ INLINED int kind_of(const Carry *c, int y0, int x0)
         return SCATTERED;
     if (v[0] == 0 && v[1] == 0)
         return STILL;
+    if (y0 + TILE > c->rows || x0 + TILE > c->cols)
+        return SCATTERED;
     const Origin from = tile_origin(c, y0, x0);
-    return y0 + TILE <= c->rows && x0 + TILE <= c->cols && from.left >= 0 && from.top >= 0 && from.left + TILE < c->cols &&
-                   from.top + TILE < c->rows ? WHOLE : SCATTERED;
+    return from.left >= 0 && from.top >= 0 && from.left + TILE < c->cols && from.top + TILE < c->rows ? WHOLE : RIM;
 }
+
+#define SIDE (TILE + 1)
+#define WIDTH 16             /* more columns than are read */
+
+/* What is mixed for a tile at the rim: the outermost elements stand for those outside. */
+#define GATHER(name, type, row_at) \
+INLINED void name(const Carry *c, const Plane *plane, const Origin *from, type out[SIDE * WIDTH]) \
+{ \
+    for (int j = 0; j < SIDE; j++) { \
+        const type *row = row_at(plane, clamp(from->top + j, 0, c->rows - 1)); \
+        for (int i = 0; i < SIDE; i++) \
+            out[j * WIDTH + i] = row[clamp(from->left + i, 0, c->cols - 1)]; \
+    } \
+}
+GATHER(bytes_gather, unsigned char, bytes_at)
+GATHER(floats_gather, float, floats_at)
 
 /* The mask: all of it is copied, then what moved is fetched. */
 WIDE static void mask_fetch(const Carry *c)
@@ -179,11 +199,16 @@ WIDE static void mask_fetch(const Carry *c)
     for (int ty = 0; ty < c->tile_rows; ty++)
         for (int tx = 0; tx < c->tile_cols; tx++) {
             const int y0 = ty * TILE, x0 = tx * TILE, kind = kind_of(c, y0, x0);
+            float *out = floats_at(&c->out_probability, y0) + x0;
             c->kind[ty * c->tile_cols + tx] = (unsigned char)kind;
             if (kind == WHOLE) {
                 const Origin from = tile_origin(c, y0, x0);
-                fetch_floats(floats_at(&c->probability, from.top) + from.left, stride, from.fx, from.fy,
-                             floats_at(&c->out_probability, y0) + x0, out_stride);
+                fetch_floats(floats_at(&c->probability, from.top) + from.left, stride, from.fx, from.fy, out, out_stride);
+            } else if (kind == RIM) {
+                const Origin from = tile_origin(c, y0, x0);
+                float gathered[SIDE * WIDTH];
+                floats_gather(c, &c->probability, &from, gathered);
+                fetch_floats(gathered, WIDTH, from.fx, from.fy, out, out_stride);
             } else if (kind == SCATTERED) {
                 for (int y = y0; y < least(y0 + TILE, c->rows); y++)
                     for (int x = x0; x < least(x0 + TILE, c->cols); x++)
@@ -219,25 +244,37 @@ static void colours_fetch_slowly(const Carry *c, int y0, int x0)
         }
 }
 
-/* The colours of a WHOLE tile, if that can be done at once: then 1. */
-INLINED int tile_fetch(const Carry *c, int y0, int x0)
+/* A plane of colours of a tile, (fx, fy) in 1 / Q. Near the picture's end eight columns cannot be read. */
+#if HAS_LANES
+INLINED void plane_fetch(const Carry *c, const Plane *plane, const Origin *from, int fx, int fy, int kind, float *out)
+{
+    if (kind == WHOLE && from->left + 2 * TILE < c->cols) {
+        fetch_bytes(bytes_at(plane, from->top) + from->left, plane->stride, fx, fy, out, c->stride);
+    } else {
+        unsigned char gathered[SIDE * WIDTH] = {0};
+        bytes_gather(c, plane, from, gathered);
+        fetch_bytes(gathered, WIDTH, fx, fy, out, c->stride);
+    }
+}
+#endif
+
+/* The colours of a tile with one vector, if that can be done at once: then 1. */
+INLINED int tile_fetch(const Carry *c, int y0, int x0, int kind)
 {
 #if HAS_LANES
     const Origin from = tile_origin(c, y0, x0);
-    if (from.left + 2 * TILE >= c->cols)
-        return 0;
     const int fx = (int)(Q * from.fx), fy = (int)(Q * from.fy);
-    if (Q * from.fx != (float)fx || Q * from.fy != (float)fy)
+    if (kind == SCATTERED || Q * from.fx != (float)fx || Q * from.fy != (float)fy)
         return 0;
     const Py_ssize_t k = y0 * c->stride + x0;
-    fetch_bytes(bytes_at(&c->previous, from.top) + from.left, c->previous.stride, fx, fy, c->y + k, c->stride);
+    plane_fetch(c, &c->previous, &from, fx, fy, kind, c->y + k);
     if (c->scales.chroma > 0) {
-        fetch_bytes(bytes_at(&c->previous_u, from.top) + from.left, c->previous_u.stride, fx, fy, c->u + k, c->stride);
-        fetch_bytes(bytes_at(&c->previous_v, from.top) + from.left, c->previous_v.stride, fx, fy, c->v + k, c->stride);
+        plane_fetch(c, &c->previous_u, &from, fx, fy, kind, c->u + k);
+        plane_fetch(c, &c->previous_v, &from, fx, fy, kind, c->v + k);
     }
     return 1;
 #else
-    (void)c, (void)y0, (void)x0;
+    (void)c, (void)y0, (void)x0, (void)kind;
     return 0;
 #endif
 }
@@ -281,7 +318,7 @@ WIDE static void windows_fill(const Carry *c)
                 while (tx + 1 < c->tile_cols && wanted[tx + 1] && kind[tx + 1] == STILL)
                     tx++;
                 still_fetch(c, y0, x0, least((tx + 1) * TILE, c->cols));
-            } else if (kind[tx] != WHOLE || !tile_fetch(c, y0, x0)) {
+            } else if (!tile_fetch(c, y0, x0, kind[tx])) {
                 colours_fetch_slowly(c, y0, x0);
             }
         }
@@ -346,7 +383,23 @@ WIDE static void spread_scan(const Carry *c, int ty)
         high[x] -= low[x];
 }
 
-/* Marks the tiles in whose windows the mask differs, and those that these windows reach. */
+/* Whether a tile shows what it showed before. */
+INLINED int is_calm(const Carry *c, int ty, int tx)
+{
+    if (c->kind[ty * c->tile_cols + tx] != STILL)
+        return 0;
+    int most = 0;
+    for (int y = ty * TILE; y < least((ty + 1) * TILE, c->rows); y++) {
+        const unsigned char *was = bytes_at(&c->previous, y), *is = bytes_at(&c->current, y);
+        for (int x = tx * TILE; x < least((tx + 1) * TILE, c->cols); x++) {
+            const int d = abs(is[x] - was[x]);
+            most = d > most ? d : most;
+        }
+    }
+    return most <= CALM;
+}
+
+/* Marks the tiles in whose windows the mask differs and which are not calm, and those that these windows reach. */
 WIDE static void tiles_mark(const Carry *c)
 {
     memset(c->wanted, 0, (size_t)c->tile_rows * (size_t)c->tile_cols);
@@ -354,7 +407,7 @@ WIDE static void tiles_mark(const Carry *c)
         unsigned char *restrict busy = c->busy + (Py_ssize_t)ty * c->tile_cols;
         spread_scan(c, ty);
         for (int tx = 0; tx < c->tile_cols; tx++)
-            busy[tx] = c->most[tx * TILE] > SURE;
+            busy[tx] = c->most[tx * TILE] > SURE && !is_calm(c, ty, tx);
         const int top = ty > 0 ? ty - 1 : 0, bottom = least(ty + 1, c->tile_rows - 1);
         for (int tx = 0; tx < c->tile_cols; tx++) {
             if (!busy[tx])
@@ -417,30 +470,53 @@ WIDE static void row_grow(const float *restrict from, const float *restrict grow
         out[x] = from[x] + growth[whole];
 }
 
-/* The variance of a tile that moved: by whole pixels, for it changes little from one to the next. */
+/* Where along an axis each element of a tile comes from, to the nearest, and how far outside the picture that is. */
+INLINED void axis_fill(int first, float step, int side, int at[TILE], float outside[TILE])
+{
+    const int whole = floor_of(step + 0.5f);
+    for (int i = 0; i < TILE; i++) {
+        const float from = (float)(first + i) + step;
+        at[i] = clamp(first + i + whole, 0, side - 1);
+        outside[i] = fabsf(from - limit(from, 0, (float)(side - 1)));
+    }
+}
+
+/* The variance of a tile that moved: that of the nearest elements, for it changes little from one to the next. */
 INLINED void variance_fetch(const Carry *c, int y0, int x0, int kind, int busy)
 {
-    Vector v = vector_at(c, y0, x0);
-    int dx = floor_of(v.x + 0.5f), dy = floor_of(v.y + 0.5f);
+    const Vector v = vector_at(c, y0, x0);
+    const int dx = floor_of(v.x + 0.5f), dy = floor_of(v.y + 0.5f);
+    if (kind == WHOLE && dx == 0 && dy == 0)
+        return;
+    const float growth = growth_at(c, y0, x0, busy);
     if (kind == WHOLE) {
-        if (dx == 0 && dy == 0)
-            return;
         for (int y = y0; y < y0 + TILE; y++) {
             const float *restrict from = floats_at(&c->variance, y + dy) + x0 + dx;
             float *restrict q = floats_at(&c->out_variance, y) + x0;
             for (int i = 0; i < TILE; i++)
-                q[i] = from[i] + c->growth[x0 / TILE];
+                q[i] = from[i] + growth;
         }
-        return;
+    } else if (kind == RIM) {
+        int xs[TILE], ys[TILE];
+        float right[TILE], down[TILE];
+        axis_fill(x0, v.x, c->cols, xs, right);
+        axis_fill(y0, v.y, c->rows, ys, down);
+        for (int j = 0; j < TILE; j++) {
+            const float *from = floats_at(&c->variance, ys[j]);
+            float *q = floats_at(&c->out_variance, y0 + j) + x0;
+            for (int i = 0; i < TILE; i++)
+                q[i] = from[xs[i]] + UNSEEN * (right[i] + down[j]) * (right[i] + down[j]) + growth;
+        }
+    } else {
+        for (int y = y0; y < least(y0 + TILE, c->rows); y++)
+            for (int x = x0; x < least(x0 + TILE, c->cols); x++) {
+                const Vector own = vector_at(c, y, x);
+                const float outside = place_of(c, y, x, own).outside;
+                const float *from = floats_at(&c->variance, clamp(y + floor_of(own.y + 0.5f), 0, c->rows - 1));
+                floats_at(&c->out_variance, y)[x] = from[clamp(x + floor_of(own.x + 0.5f), 0, c->cols - 1)] + UNSEEN * outside * outside +
+                                                    growth_at(c, y, x, busy);
+            }
     }
-    for (int y = y0; y < least(y0 + TILE, c->rows); y++)
-        for (int x = x0; x < least(x0 + TILE, c->cols); x++) {
-            v = vector_at(c, y, x);
-            dx = floor_of(v.x + 0.5f), dy = floor_of(v.y + 0.5f);
-            const float outside = place_of(c, y, x, v).outside;
-            const float *from = floats_at(&c->variance, clamp(y + dy, 0, c->rows - 1));
-            floats_at(&c->out_variance, y)[x] = from[clamp(x + dx, 0, c->cols - 1)] + UNSEEN * outside * outside + growth_at(c, y, x, busy);
-        }
 }
 
 WIDE static void tile_row_finish(const Carry *c, int ty)

@@ -5,6 +5,7 @@
 
 #define REACH 4              /* of the window */
 #define CALM (1.0f / 32)     /* masks that differ by less, over 3x3, are not smoothed */
+#define NOTHING 1e-6f
 #define RING 8               /* rows of disagreement that are kept: those of a row of tiles, and the ones beside it */
 
 /* 13 elements, scattered over 9x9: the model errs in blobs, not in single elements. */
@@ -42,6 +43,13 @@ WIDE static void row_uncertainty(const float *restrict p, int cols, float noise,
         out[x] = uncertainty_of(p[x], noise, noise_floor);
 }
 
+/* Without what is next to nothing: on its way to zero it would become a number that processors are slow with. */
+INLINED float fused_of(float p, float gain, float innovation)
+{
+    float fused = p + gain * innovation;
+    return fused > NOTHING ? fused : 0;
+}
+
 /* One step of the filter. Without a variance of its own (r = NULL) the measured mask has that of its probabilities. */
 WIDE static void row_fuse(const Update *u, int y, float *restrict most)
 {
@@ -52,14 +60,14 @@ WIDE static void row_fuse(const Update *u, int y, float *restrict most)
     if (r)
         for (int x = 0; x < u->cols; x++) {
             float gain = q[x] / (q[x] + r[x]), innovation = z[x] - p[x], apart = fabsf(innovation);
-            op[x] = p[x] + gain * innovation;
+            op[x] = fused_of(p[x], gain, innovation);
             oq[x] = q[x] - gain * q[x];
             most[x] = apart > most[x] ? apart : most[x];
         }
     else
         for (int x = 0; x < u->cols; x++) {
             float gain = q[x] / (q[x] + uncertainty_of(z[x], noise, noise_floor)), innovation = z[x] - p[x], apart = fabsf(innovation);
-            op[x] = p[x] + gain * innovation;
+            op[x] = fused_of(p[x], gain, innovation);
             oq[x] = q[x] - gain * q[x];
             most[x] = apart > most[x] ? apart : most[x];
         }

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_seg.alike import Picture, box3, mean_of_alike, per_tile, spread
+from edge_seg.alike import TILE, Picture, box3, mean_of_alike, per_tile, spread
 from edge_seg.types import F32
 
 RADIUS = 2
@@ -19,6 +19,8 @@ DIAMOND = tuple(
 """That window."""
 SURE = np.float32(1 / 16)
 """Masks that differ by less count as equal."""
+CALM = 3
+"""Code values of luma up to which what did not move is the same."""
 UNSEEN = np.float32(0.05)
 """Variance for each squared pixel that a source lies outside the picture: what enters was never seen."""
 
@@ -46,7 +48,7 @@ def carry(
     points (difference against `exact` code values) takes the mean of the elements around that place that
     look like it, instead. The variance grows by drift + misfit * (mean luma difference after the move)^2, and
     for sources outside the picture. Tiles in whose windows the mask is the same everywhere are only moved, and take
-    the luma difference from the `residual` of their block.
+    the luma difference from the `residual` of their block; so do calm ones, which show what they showed before.
     """
     rows, cols = current[0].shape
     x, y = _sample_points(vectors, block_px, rows, cols)
@@ -57,7 +59,7 @@ def carry(
     alike = mean_of_alike(own, source, moved, like, chroma, DIAMOND)
     share = difference * difference
     share /= share + np.float32(exact * exact)
-    busy = _windows_that_differ(moved)
+    busy = _windows_that_differ(moved) & ~_calm(difference, vectors, block_px)
     mismatch = np.where(busy, box3(difference), residual[_blocks(rows, cols, block_px)])
     far = _outside(x, y, rows, cols)
     out_probability[:] = np.where(busy, moved + share * (alike - moved), moved)
@@ -71,6 +73,15 @@ def _windows_that_differ(moved: F32) -> NDArray[np.bool_]:
     most = per_tile(np.maximum, np.asarray(cv2.dilate(moved, window), np.float32))
     least = per_tile(np.minimum, np.asarray(cv2.erode(moved, window), np.float32))
     return spread(most - least > SURE, moved.shape)
+
+
+def _calm(difference: F32, vectors: F32, block_px: int) -> NDArray[np.bool_]:
+    """Per pixel: whether its tile shows what it showed before: it has one vector, of zero, and the same luma."""
+    shape = difference.shape
+    if block_px % TILE:
+        return np.zeros(shape, np.bool_)
+    still = ~vectors.any(axis=-1)[_blocks(*shape, block_px)]
+    return still & spread(per_tile(np.maximum, difference) <= CALM, shape)
 
 
 def _blocks(rows: int, cols: int, block_px: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -17,6 +17,8 @@ SCATTER = tuple(
 """The window when the target mask is smoothed: errors of the model are blobs, not single elements."""
 CALM = np.float32(1 / 32)
 """Masks that differ by less, over 3x3, are not smoothed."""
+NOTHING = np.float32(1e-6)
+"""Probabilities up to here are zero: they would become numbers that processors are slow with."""
 
 
 def uncertainty(measured: F32, variance: F32, noise: float, noise_floor: float) -> None:
@@ -50,6 +52,7 @@ def update(
     gain = variance / (variance + measured_variance)
     innovation = measured - probability
     fused = probability + gain * innovation
+    fused = np.where(fused > NOTHING, fused, np.float32(0))
     pixels = [plane.astype(np.float32) for plane in picture]
     disagreement = np.maximum(box3(np.abs(innovation)) - CALM, 0)
     share = disagreement / (disagreement + np.float32(repeat))
