@@ -52,7 +52,7 @@ INLINED void tiles_above(float *restrict values, int x0, int x1, float threshold
 /* How a difference of colour counts: alike = max(0, 1 - luma dy^2 - chroma (du^2 + dv^2))^2. */
 typedef struct { float luma, chroma; } Scales;
 
-static int scales_get(Scales *scales, float like, float chroma)
+static inline int scales_get(Scales *scales, float like, float chroma)
 {
     if (like > 0 && chroma >= 0) {
         scales->luma = 1 / (like * like);

@@ -29,7 +29,7 @@ enum { OCCUPIED, OTHER, ALIKE };   /* what was seen of an element's background: 
 
 typedef struct {
     Plane luma, chroma_u, chroma_v, plate_luma, plate_u, plate_v, seen;
-    Plane probability, measured, variance;
+    Plane probability, measured, weighed, variance;
     float chroma, noise;
     double *sums;            /* of what differs and of all, weighted: background, then person */
     int rows, cols, blocks;
@@ -173,7 +173,7 @@ static void row_learn(const Evidence *e, int y, const unsigned char *state)
 }
 
 /* What was seen of the background of each element, and, added to what was found in its column, whether anything can be said
- * there. Before `row_weigh`, which changes what the model says. */
+ * there. */
 WIDE static void row_judge(const int16_t *restrict apart, const float *restrict z, const unsigned char *restrict seen, int cols,
                            unsigned char *restrict state, int32_t *restrict found)
 {
@@ -202,13 +202,14 @@ WIDE static void strip_judge(const Evidence *e, int y0, int y1)
 static void row_handle(const Evidence *e, int y, const Odds *odds, const unsigned char *state, int counted)
 {
     const int16_t *apart = apart_at(e, y);
-    float *z = floats_at(&e->measured, y), *r = e->variance.data ? floats_at(&e->variance, y) : NULL;
+    float *z = floats_at(&e->weighed, y), *r = e->variance.data ? floats_at(&e->variance, y) : NULL;
     if (counted) {
         float *counts = e->counts;
         around_fill(apart_at(e, y - 2), apart_at(e, y - 1), apart, apart_at(e, y + 1), apart_at(e, y + 2), e->across, e->around, 0, e->cols);
         row_count(apart, e->around, bytes_at(&e->seen, y), floats_at(&e->probability, y), e->cols, counts, counts + e->cols,
                   counts + 2 * e->cols, counts + 3 * e->cols);
     }
+    memcpy(z, floats_at(&e->measured, y), sizeof(float) * (size_t)e->cols);
     for (int block = 0, end; block < e->blocks; block = end + 1) {
         for (end = block; end < e->blocks && e->worth[end];)
             end++;
@@ -270,16 +271,16 @@ static PyObject *plate_evidence(PyObject *module, PyObject *args)
     (void)module;
     Evidence e;
     Plane sums;
-    enum { ON_GRID = 10, SUMS = ON_GRID, ARRAYS };
+    enum { ON_GRID = 11, SUMS = ON_GRID, ARRAYS };
     Argument a[ARRAYS] = {
         {NULL, &e.luma, 'B', READ, "luma"}, {NULL, &e.chroma_u, 'B', READ, "u"}, {NULL, &e.chroma_v, 'B', READ, "v"},
         {NULL, &e.plate_luma, 'B', WRITE, "plate luma"}, {NULL, &e.plate_u, 'B', WRITE, "plate u"},
         {NULL, &e.plate_v, 'B', WRITE, "plate v"}, {NULL, &e.seen, 'B', WRITE, "seen"},
-        {NULL, &e.probability, 'f', READ, "probability"}, {NULL, &e.measured, 'f', WRITE, "measured"},
-        {NULL, &e.variance, 'f', MAYBE, "variance"}, {NULL, &sums, 'd', WRITE, "sums"},
+        {NULL, &e.probability, 'f', READ, "probability"}, {NULL, &e.measured, 'f', READ, "measured"},
+        {NULL, &e.weighed, 'f', WRITE, "weighed"}, {NULL, &e.variance, 'f', MAYBE, "variance"}, {NULL, &sums, 'd', WRITE, "sums"},
     };
-    if (!PyArg_ParseTuple(args, "(OOO)(OOO)OOOOOff", &a[0].array, &a[1].array, &a[2].array, &a[3].array, &a[4].array, &a[5].array,
-                          &a[6].array, &a[7].array, &a[8].array, &a[9].array, &a[10].array, &e.chroma, &e.noise))
+    if (!PyArg_ParseTuple(args, "(OOO)(OOO)OOOOOOff", &a[0].array, &a[1].array, &a[2].array, &a[3].array, &a[4].array, &a[5].array,
+                          &a[6].array, &a[7].array, &a[8].array, &a[9].array, &a[10].array, &a[11].array, &e.chroma, &e.noise))
         return NULL;
     if (arguments_get(a, ARRAYS) < 0)
         return NULL;
@@ -308,7 +309,7 @@ end:
 
 static PyMethodDef methods[] = {
     {"evidence", plate_evidence, METH_VARARGS,
-     "evidence((y, u, v), (y, u, v) plate, seen, probability, measured, variance or None, sums, chroma, noise)"},
+     "evidence((y, u, v), (y, u, v) plate, seen, probability, measured, weighed, variance or None, sums, chroma, noise)"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -77,11 +77,12 @@ def _windows_that_differ(moved: F32) -> NDArray[np.bool_]:
 
 def _calm(difference: F32, vectors: F32, block_px: int) -> NDArray[np.bool_]:
     """Per pixel: whether its tile shows what it showed before: it has one vector, of zero, and the same luma."""
-    shape = difference.shape
+    rows, cols = difference.shape
     if block_px % TILE:
-        return np.zeros(shape, np.bool_)
-    still = ~vectors.any(axis=-1)[_blocks(*shape, block_px)]
-    return still & spread(per_tile(np.maximum, difference) <= CALM, shape)
+        return np.zeros((rows, cols), np.bool_)
+    still = ~vectors.any(axis=-1)[_blocks(rows, cols, block_px)]
+    calm: NDArray[np.bool_] = still & spread(per_tile(np.maximum, difference) <= CALM, (rows, cols))
+    return calm
 
 
 def _blocks(rows: int, cols: int, block_px: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

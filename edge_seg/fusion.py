@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import dropwhile, pairwise
 from typing import Annotated
 
 import cv2
@@ -173,26 +174,24 @@ class Fusion:
 
         False if the mask is of a frame that is not, or no more, known: from before a reset, or too old.
         """
-        steps = list(self._steps)
-        index = next((i for i, step in enumerate(steps) if step.seq == mask.seq), None)
-        if index is None:
+        since = self._since(mask.seq)
+        if not since:
             return False
-        settings = self._settings
-        measured = self._on_grid(mask.probability, steps[index].luma.shape)
+        settings, state, step = self._settings, self._state, since[-1]
+        measured = self._on_grid(mask.probability, step.luma.shape)
         variance = None
-        if index + 1 < len(steps):
+        if len(since) > 1:
             variance = self._uncertainty(measured)
-            for before, step in zip(steps[index:], steps[index + 1 :], strict=False):
-                measured, variance = self._carry(before, step, measured, variance)
-        state = self._state
-        self._weigh(steps[-1], measured, variance, None if state is None else state.probability)
+            for before, after in pairwise(since):
+                measured, variance = self._carry(before, after, measured, variance)
+        measured = self._weigh(step, measured, variance, None if state is None else state.probability)
         if state is None:
             variance = self._uncertainty(measured) if variance is None else variance
-            self._state = _State(measured, variance, mask.observed_seq, mask.observed_ns)
+            self._state = _State(measured.copy(), variance, mask.observed_seq, mask.observed_ns)
             return True
         probability, fused_variance = np.empty_like(measured), np.empty_like(measured)
         _kalman.update(
-            steps[-1].picture,
+            step.picture,
             state.probability,
             state.variance,
             measured,
@@ -202,37 +201,47 @@ class Fusion:
             settings.noise,
             settings.noise_floor,
             settings.smooth_luma,
-            steps[-1].chroma_weight,
+            step.chroma_weight,
             REPEAT,
         )
         newest = max((state.observed_seq, state.observed_ns), (mask.observed_seq, mask.observed_ns))
         self._state = _State(probability, fused_variance, *newest)
         return True
 
+    def _since(self, seq: int) -> list[_Step]:
+        """The steps from frame `seq` on; none if it is not known, or no more."""
+        steps = self._steps
+        if steps and steps[-1].seq == seq:
+            return [steps[-1]]
+        return list(dropwhile(lambda step: step.seq != seq, steps))
+
     def _uncertainty(self, measured: F32) -> F32:
         variance = np.empty_like(measured)
         _kalman.uncertainty(measured, variance, self._settings.noise, self._settings.noise_floor)
         return variance
 
-    def _weigh(self, step: _Step, measured: F32, variance: F32 | None, probability: F32 | None) -> None:
-        """What the background says to the measured mask of this step; and what this step says of the background."""
+    def _weigh(self, step: _Step, measured: F32, variance: F32 | None, probability: F32 | None) -> F32:
+        """The measured mask of this step after the background was asked, which learns from the step."""
         settings, plate = self._settings, self._plate
         if not settings.background:
-            return
+            return measured
         if plate is None or probability is None or plate.chroma_weight != step.chroma_weight:
             self._plate = _Plate.of(step)
-            return
+            return measured
+        weighed = np.empty_like(measured)
         _plate.evidence(
             step.picture,
             plate.picture,
             plate.seen,
             probability,
             measured,
+            weighed,
             variance,
             plate.sums,
             step.chroma_weight,
             settings.noise,
         )
+        return weighed
 
     def target(self) -> Mask | None:
         """The mask of the current frame; None when the model has seen nothing of this scene yet."""
@@ -287,8 +296,8 @@ class Fusion:
 
     @staticmethod
     def _on_grid(probability: F32, shape: tuple[int, ...]) -> F32:
-        """A mask of our own (the caller may write into his), at the size of the luma grid."""
+        """The mask at the size of the luma grid: the caller's own if it has that."""
         if probability.shape == shape:
-            return probability.copy()
+            return probability
         resized = cv2.resize(probability, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
         return np.clip(resized, 0, 1).astype(np.float32)

@@ -49,17 +49,18 @@ def evidence(
     seen: U8,
     probability: F32,
     measured: F32,
-    measured_variance: F32 | None,
+    weighed: F32,
+    variance: F32 | None,
     sums: NDArray[np.float64],
     chroma: float,
     noise: float,
 ) -> None:
     """What the picture says of the measured mask when it is compared with the background as it was seen before.
 
-    Changes in place: `measured` and its variance (`noise` as in `kalman_reference.uncertainty`; None: it is that of
-    its probabilities, and need not be changed); the background, `plate` and `seen` (for how many frames each element
-    was seen, uint8), where `measured` shows nobody; and `sums`, (4,): differences and weights of what is background by
-    `probability`, then of what is person.
+    Writes that mask as it is then to `weighed`. Changes in place: its `variance` (`noise` as in
+    `kalman_reference.uncertainty`; None: it is that of its probabilities, whatever they are); the background, `plate`
+    and `seen` (for how many frames each element was seen, uint8), where `measured` shows nobody; and `sums`, (4,):
+    differences and weights of what is background by `probability`, then of what is person.
 
     An element differs by half if its squared difference of colour (chroma counts `chroma` times) is EDGE of the
     greatest around it: where the outline runs, that is an element which is half person. How much a difference says
@@ -78,14 +79,12 @@ def evidence(
     trust = np.clip(1 - DOUBT * in_background, 0, 1)
     gain = (ratio - 1) * known * trust * np.where(ratio > 1, np.float32(1), doubt)
     start = np.maximum(measured, LEVEL)
-    weighed = measured + start * (1 - start) * gain / (1 + start * gain)
+    weighed[:] = measured + start * (1 - start) * gain / (1 + start * gain)
     counted = np.s_[::COUNTED]
     _count((apart / (apart + half))[counted], known[counted], probability[counted], sums)
     _learn(picture, plate, seen, measured < EMPTY, apart < SAME)
-    if measured_variance is not None:
-        change = weighed * (1 - weighed) - measured * (1 - measured)
-        measured_variance += np.float32(4 * noise) * change
-    measured[:] = weighed
+    if variance is not None:
+        variance += np.float32(4 * noise) * (weighed * (1 - weighed) - measured * (1 - measured))
 
 
 def _apart(picture: Picture, plate: Picture, chroma: float) -> F32:

@@ -29,6 +29,7 @@ def _evidence_arguments(rng: np.random.Generator, shape: tuple[int, int]) -> dic
         "seen": rng.integers(0, 31, shape, dtype=np.uint8),
         "probability": smooth_mask(rng, shape),
         "measured": smooth_mask(rng, shape),
+        "weighed": np.empty(shape, np.float32),
         "variance": rng.uniform(0.05, 0.3, shape).astype(np.float32),
         "sums": np.array([2.0, 100.0, 80.0, 100.0]) * rng.uniform(0, 200),
         "chroma": 3.0,
@@ -45,14 +46,16 @@ def test_evidence_equals_its_reference(seed: int, rows: int, cols: int, own_vari
         kernel.evidence(*(arguments if own_variance else {**arguments, "variance": None}).values())
         results.append(arguments)
     ours, reference = results
-    for name in ("measured", "variance"):
+    for name in ("weighed", "variance"):
         assert np.abs(ours[name] - reference[name]).max() < 2e-5, name
     for a, b in zip((*ours["plate"], ours["seen"]), (*reference["plate"], reference["seen"]), strict=True):
         assert np.array_equal(a, b)
     assert np.allclose(ours["sums"], reference["sums"], rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["picture", "plate", "seen", "probability", "measured", "variance", "sums"])
+@pytest.mark.parametrize(
+    "name", ["picture", "plate", "seen", "probability", "measured", "weighed", "variance", "sums"]
+)
 def test_evidence_refuses_what_does_not_fit(name: str) -> None:
     arguments = _evidence_arguments(np.random.default_rng(0), (16, 24))
     native.evidence(*arguments.values())
