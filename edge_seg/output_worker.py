@@ -6,15 +6,17 @@ A driver, a disk or a server can hang in every call, so all of them are made in 
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from typing import Any, Literal
 
+from edge_seg.backoff import BackOff
 from edge_seg.errors import EdgeSegError, SinkError
+from edge_seg.outage import Outage
 from edge_seg.sinks.base import OutputFormat, Sink
 from edge_seg.types import I420
 
@@ -98,39 +100,37 @@ class OutputWorker:
 
     def __init__(
         self,
-        name: str,
         settings: Any,
         build: Callable[[Any], Sink],
         patience: Patience,
+        taken: Collection[str] = (),
         may_end_daemon: bool = True,
     ) -> None:
-        """`build` makes a sink of the settings. `may_end_daemon`: whether a permanent error at the first opening
-        is `fatal`."""
-        self.name = name
+        """`build` makes a sink of the settings. `taken`: the names of other outputs. `may_end_daemon`: whether a
+        permanent error at the first opening is `fatal`."""
         self.settings = settings
         self.fatal: EdgeSegError | None = None
         """Why it could not be opened at the start, when no retry will mend it."""
         first = build(settings)
         self.kind = first.name
-        self._retry_s = first.retry_s
+        names = chain([self.kind], (f"{self.kind}-{number}" for number in count(2)))
+        self.name = next(name for name in names if name not in taken)
         self._first: Sink | None = first
         self._build = build
         self._patience = patience
         self._may_end_daemon = may_end_daemon
         self._changed = threading.Condition()
-        self._random = random.Random()
         self._queue: deque[_Delivery] = deque(maxlen=first.depth)
         self._output: OutputFormat | None = None
         self._is_ending = False
         self._has_new_settings = False
         self._life: _Life | None = None
         self._left_behind: list[_Life] = []
-        self._attempt = 0
-        self._was_open = False
-        self._lost_ns: int | None = None
-        self._opened_ns = 0
-        self._cause: str | None = None
-        self._frames = self._dropped = self._restarts = 0
+        self._backoff = BackOff(
+            patience.first_retry_s, min(patience.longest_retry_s, first.retry_s or patience.longest_retry_s)
+        )
+        self._outage = Outage(self.name, patience.steady_s)
+        self._frames = self._dropped = 0
         self._last_left_ns: int | None = None
 
     # What others call, from any thread.
@@ -185,7 +185,7 @@ class OutputWorker:
                 self._left_behind.append(life)
             self._left_behind = [one for one in self._left_behind if one.thread and one.thread.is_alive()]
             if len(self._left_behind) < MOST_LEFT_BEHIND:
-                self._start(self._pause_s())
+                self._start(self._backoff.pause_s())
 
     def end(self) -> None:
         """Asks it to close and to end."""
@@ -205,10 +205,10 @@ class OutputWorker:
     def status(self) -> OutputStatus:
         with self._changed:
             sink = self._life.sink if self._life is not None else None
-            state: State = "running" if sink is not None else "retrying" if self._cause else "starting"
+            state: State = "running" if sink is not None else "retrying" if self._outage.cause else "starting"
             return OutputStatus(
-                self.name, self.kind, state, None if sink is not None else self._cause, self._frames,
-                self._dropped, self._restarts, self._last_left_ns,
+                self.name, self.kind, state, None if sink is not None else self._outage.cause, self._frames,
+                self._dropped, self._outage.restarts, self._last_left_ns,
                 sink.viewers if sink is not None else None,
                 sink.encoder if sink is not None else None,
                 idle=sink is not None and not sink.wants_pictures,
@@ -246,7 +246,7 @@ class OutputWorker:
             life.busy = None
             if self.fatal is not None:
                 break
-            pause_s = self._pause_s() if cause is not None else 0.0
+            pause_s = self._backoff.pause_s() if cause is not None else 0.0
         life.is_over = True
 
     def _rest(self, life: _Life, pause_s: float) -> bool:
@@ -269,7 +269,7 @@ class OutputWorker:
                     return None
                 self._queue = deque(maxlen=sink.depth)
                 life.busy, life.sink = None, sink
-                self._was_open, self._opened_ns = True, time.monotonic_ns()
+                self._outage.opened(time.monotonic_ns())
             while (work := self._next(life, output)) is not None:
                 life.begin("taking a picture", self._patience.push_s)
                 if isinstance(work, OutputFormat):
@@ -301,7 +301,7 @@ class OutputWorker:
                     return self._queue.popleft()
                 if self._output is not None and self._output != output:
                     return self._output
-                self._changed.wait(self._patience.steady_s if self._lost_ns is not None else None)
+                self._changed.wait(self._patience.steady_s if self._outage.lasts else None)
                 self._settle()
             return None
 
@@ -312,44 +312,12 @@ class OutputWorker:
                 self._last_left_ns = time.monotonic_ns()
 
     def _settle(self) -> None:
-        """Notes that the output runs steadily again."""
-        if time.monotonic_ns() - self._opened_ns < self._patience.steady_s * 1e9:
-            return
-        if self._lost_ns is not None:
-            seconds = (self._opened_ns - self._lost_ns) / 1e9
-            log.info(
-                "output %s back after %.1f s", self.name, seconds,
-                extra={"event": "output_back", "output": self.name, "after_s": round(seconds, 1)},
-            )  # fmt: skip
-        self._lost_ns, self._attempt, self._cause = None, 0, None
+        if self._outage.settle(time.monotonic_ns()):
+            self._backoff.succeeded()
 
     def _lose(self, cause: EdgeSegError) -> None:
         self._queue.clear()
-        self._cause = str(cause)
-        is_permanent = getattr(cause, "permanent", True)
-        if not self._was_open and self._may_end_daemon and is_permanent:
-            self.fatal = cause
-            return
-        if self._lost_ns is not None:
-            log.debug("output %s still lost: %s", self.name, cause)
-            return
-        self._lost_ns = time.monotonic_ns()
-        if self._was_open:
-            self._restarts += 1
-            log.warning(
-                "output %s lost, trying again until it is back: %s", self.name, cause,
-                extra={"event": "output_lost", "output": self.name},
-            )  # fmt: skip
+        if not self._outage.has_run and self._may_end_daemon and getattr(cause, "permanent", True):
+            self.fatal, self._outage.cause = cause, str(cause)
         else:
-            log.warning(
-                "output %s not there yet, trying again until it is: %s", self.name, cause,
-                extra={"event": "output_missing", "output": self.name},
-            )  # fmt: skip
-
-    def _pause_s(self) -> float:
-        """Exponential back-off with jitter, so that many daemons do not return to one server in step."""
-        patience = self._patience
-        most = min(patience.longest_retry_s, self._retry_s or patience.longest_retry_s)
-        longest = min(most, patience.first_retry_s * 2.0 ** min(self._attempt, 10))
-        self._attempt += 1
-        return float(longest * self._random.uniform(0.5, 1.0))
+            self._outage.lost(cause, time.monotonic_ns())

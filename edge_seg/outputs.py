@@ -173,10 +173,7 @@ class Outputs:
         def build(settings: Any) -> Sink:
             return settings if isinstance(settings, Sink) else self._build(settings)
 
-        worker = OutputWorker("", output, build, self._patience, may_end_daemon)
-        names = [worker.kind, *(f"{worker.kind}-{number}" for number in range(2, len(taken) + 3))]
-        worker.name = next(name for name in names if name not in taken)
-        return worker
+        return OutputWorker(output, build, self._patience, taken, may_end_daemon)
 
     @property
     def fatal(self) -> EdgeSegError | None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import gc
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from edge_seg.backoff import BackOff
 from edge_seg.errors import ConfigError, EdgeSegError, SourceLost
 from edge_seg.frame_queue import FrameQueue
 from edge_seg.freshness import same
@@ -52,7 +52,7 @@ class Supervisor:
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
-        self._random = random.Random()
+        self._backoff = BackOff(FIRST_RETRY_S, LONGEST_RETRY_S)
         self._next_seq = 0
         self._left_behind: list[Reader] = []
         self._lost_ns: int | None = time.monotonic_ns()
@@ -124,7 +124,6 @@ class Supervisor:
                 self._reader.geometry = geometry
 
     def _run(self) -> None:
-        attempt = 0
         while not self._stopping.is_set():
             with self._changed:
                 self._is_renewed = False
@@ -141,7 +140,8 @@ class Supervisor:
                 return
             if self._is_renewed:
                 log.info("another source from now on, %s is closed", reader.source.name)
-                attempt, self._lost_ns, self._stuck_at = 0, time.monotonic_ns(), None
+                self._backoff.succeeded()
+                self._lost_ns, self._stuck_at = time.monotonic_ns(), None
                 gc.collect()
                 # Another source may be the way around a driver that hangs, but not again and again.
                 self._wait_for_drivers(2 * MOST_LEFT_BEHIND)
@@ -154,7 +154,7 @@ class Supervisor:
                 self.fatal = cause
                 return
             if reader.delivered:
-                attempt = 0
+                self._backoff.succeeded()
                 self._stuck_at = reader.freshness.stuck_at
                 fresh = reader.freshness
                 self._lost_ns = fresh.changed_ns if fresh.stuck_at is not None else fresh.last_ns
@@ -162,7 +162,7 @@ class Supervisor:
                 log.warning(
                     "source lost, trying again until it is back: %s", cause, extra={"event": "source_lost"}
                 )
-            elif attempt == 0:
+            elif self._backoff.failures == 0:
                 log.warning(
                     "no source yet, trying again until there is one: %s",
                     cause,
@@ -173,10 +173,9 @@ class Supervisor:
             tried_s = 0.0 if reader.delivered else (time.monotonic_ns() - began_ns) / 1e9
             with self._changed:
                 self._changed.wait_for(
-                    lambda: self._stopping.is_set() or self._is_renewed, self._pause_s(attempt, tried_s)
+                    lambda: self._stopping.is_set() or self._is_renewed, self._backoff.pause_s(tried_s)
                 )
             self._wait_for_drivers()
-            attempt += 1
 
     def _watch(self, reader: Reader) -> EdgeSegError | None:
         """Waits until the source is lost and returns why; None when it is time to stop."""
@@ -257,10 +256,3 @@ class Supervisor:
                 )  # fmt: skip
                 has_warned = True
             self._stopping.wait(FIRST_RETRY_S)
-
-    def _pause_s(self, attempt: int, tried_s: float = 0.0) -> float:
-        """Exponential back-off with jitter, so that many daemons do not return to one server in step. It counts from
-        try to try: what the last one waited in vain is not waited again."""
-        longest = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempt, 10))
-        pause_s = longest * self._random.uniform(0.5, 1.0)
-        return float(max(pause_s - tried_s, min(pause_s, FIRST_RETRY_S)))

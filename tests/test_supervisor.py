@@ -222,25 +222,6 @@ def test_each_outage_is_logged_once_with_its_cause_and_its_end_with_how_long_it_
     assert supervisor.cause is None
 
 
-def test_retries_come_later_and_later_never_in_step_and_never_stop() -> None:
-    supervisor = Supervisor(lambda: ScriptedSource(0, stall), FrameQueue(), 1000)
-    for attempt in (0, 3, 50, 5000):
-        longest = min(
-            supervisor_module.LONGEST_RETRY_S, supervisor_module.FIRST_RETRY_S * 2.0 ** min(attempt, 10)
-        )
-        pauses = {supervisor._pause_s(attempt) for _ in range(20)}
-        assert len(pauses) > 1
-        assert all(longest / 2 <= pause <= longest for pause in pauses)
-
-
-def test_what_a_try_has_waited_in_vain_is_not_waited_again() -> None:
-    supervisor = Supervisor(lambda: ScriptedSource(0, stall), Recorder(1), 100)
-    shortest = supervisor_module.FIRST_RETRY_S
-    assert all(2 <= supervisor._pause_s(10, 3) <= 7 for _ in range(20))
-    assert all(supervisor._pause_s(10, 12) == shortest for _ in range(20))
-    assert all(supervisor._pause_s(0, 12) <= shortest for _ in range(20))
-
-
 def test_a_stuck_driver_is_not_back_before_it_shows_another_picture(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "edge_seg.supervisor")
     stuck = I420.filled(64, 64, (100, 128, 128))
