@@ -17,21 +17,24 @@
 
 MEAN_OF_ALIKE(mean_around, SCATTER, PLANES)
 
+typedef struct { int first, last; } Range;
+
 typedef struct {
-    Plane luma, probability, variance, measured, measured_variance, out_probability, out_variance;
+    Plane luma, probability, variance, measured, measured_variance, out_probability;
     Plane chroma_u, chroma_v;
     Scales scales;
     float noise, noise_floor, repeat;
     int rows, cols, tile_rows, tile_cols;
     /* scratch */
-    unsigned char *near;     /* whether any element of each tile is measured to be other than it was carried */
+    Range *near;             /* of each row of tiles: those in which an element is measured to be other than it was carried */
     unsigned char *busy;     /* of a row of tiles: whether the masks disagree there */
     float *most;             /* of each column of a row of tiles */
-    float *apart[RING];      /* how far the masks differ, with a rim of 1 */
+    float *apart;            /* how far the masks differ in a row, with a rim of 1 */
+    float *sums[RING];       /* the same of three neighbours each, of the newest rows */
     float *share;            /* how far they disagree: TILE rows */
     float *window;           /* what windows see (_fusion.h), from the element (0, 0) on, with a rim of REACH */
     Py_ssize_t stride, plane;
-    int filled, compared;    /* rows before these are in `window`, and in `apart` */
+    int filled, compared;    /* rows before these are in `window`, and in `sums` */
 } Update;
 
 /* The variance of a mask of the model. */
@@ -53,22 +56,22 @@ INLINED float fused_of(float p, float gain, float innovation)
 /* One step of the filter. Without a variance of its own (r = NULL) the measured mask has that of its probabilities. */
 WIDE static void row_fuse(const Update *u, int y, float *restrict most)
 {
-    const float *restrict p = floats_at(&u->probability, y), *restrict q = floats_at(&u->variance, y), *restrict z = floats_at(&u->measured, y);
+    const float *restrict p = floats_at(&u->probability, y), *restrict z = floats_at(&u->measured, y);
     const float *restrict r = u->measured_variance.data ? floats_at(&u->measured_variance, y) : NULL;
     const float noise = u->noise, noise_floor = u->noise_floor;
-    float *restrict op = floats_at(&u->out_probability, y), *restrict oq = floats_at(&u->out_variance, y);
+    float *restrict out = floats_at(&u->out_probability, y), *restrict q = floats_at(&u->variance, y);
     if (r)
         for (int x = 0; x < u->cols; x++) {
             float gain = q[x] / (q[x] + r[x]), innovation = z[x] - p[x], apart = fabsf(innovation);
-            op[x] = fused_of(p[x], gain, innovation);
-            oq[x] = q[x] - gain * q[x];
+            out[x] = fused_of(p[x], gain, innovation);
+            q[x] -= gain * q[x];
             most[x] = apart > most[x] ? apart : most[x];
         }
     else
         for (int x = 0; x < u->cols; x++) {
             float gain = q[x] / (q[x] + uncertainty_of(z[x], noise, noise_floor)), innovation = z[x] - p[x], apart = fabsf(innovation);
-            op[x] = fused_of(p[x], gain, innovation);
-            oq[x] = q[x] - gain * q[x];
+            out[x] = fused_of(p[x], gain, innovation);
+            q[x] -= gain * q[x];
             most[x] = apart > most[x] ? apart : most[x];
         }
 }
@@ -78,7 +81,13 @@ WIDE static void tile_row_fuse(const Update *u, int ty)
     memset(u->most, 0, sizeof(float) * (size_t)u->stride);
     for (int y = ty * TILE; y < least((ty + 1) * TILE, u->rows); y++)
         row_fuse(u, y, u->most);
-    tiles_above(u->most, 0, u->cols, CALM, u->near + (Py_ssize_t)ty * u->tile_cols);
+    tiles_above(u->most, 0, u->cols, CALM, u->busy);
+    Range near = {0, u->tile_cols - 1};
+    while (near.first < u->tile_cols && !u->busy[near.first])
+        near.first++;
+    while (near.last >= 0 && !u->busy[near.last])
+        near.last--;
+    u->near[ty] = near;
 }
 
 /* The columns [x0, x1) of a row of tiles in which a mean over 3x3 can be above CALM: where any element is, there or beside. */
@@ -86,34 +95,31 @@ static void columns_near(const Update *u, int ty, int *x0, int *x1)
 {
     int first = u->tile_cols, last = -1;
     for (int y = ty > 0 ? ty - 1 : 0; y <= least(ty + 1, u->tile_rows - 1); y++) {
-        const unsigned char *near = u->near + (Py_ssize_t)y * u->tile_cols;
-        int a = 0, b = u->tile_cols - 1;
-        while (a < first && !near[a])
-            a++;
-        while (b > last && !near[b])
-            b--;
-        first = least(first, a);
-        last = b > last ? b : last;
+        first = least(first, u->near[y].first);
+        last = u->near[y].last > last ? u->near[y].last : last;
     }
     *x0 = first > 0 ? (first - 1) * TILE : 0;
     *x1 = last < 0 ? 0 : least((last + 2) * TILE, u->cols);
 }
 
-INLINED void row_compare(const float *restrict z, const float *restrict p, int cols, float *restrict out)
+/* How far the masks differ in a row: the sums of three neighbours. */
+INLINED void row_compare(const float *restrict z, const float *restrict p, int cols, float *restrict apart, float *restrict sums)
 {
     for (int x = 0; x < cols; x++)
-        out[x] = fabsf(z[x] - p[x]);
-    row_rim(out, cols, 1);
+        apart[x] = fabsf(z[x] - p[x]);
+    row_rim(apart, cols, 1);
+    for (int x = 0; x < cols; x++)
+        sums[x] = apart[x - 1] + apart[x] + apart[x + 1];
 }
 
-INLINED const float *apart_at(const Update *u, int y) { return u->apart[clamp(y, 0, u->rows - 1) % RING]; }
+INLINED const float *sums_at(const Update *u, int y) { return u->sums[clamp(y, 0, u->rows - 1) % RING]; }
 
 INLINED void row_share(const float *restrict up, const float *restrict here, const float *restrict down, int x0, int x1, float *restrict share,
                        float *restrict most)
 {
     static const float ninth = 1.0f / 9;
     for (int x = x0; x < x1; x++) {
-        float d = ((up[x - 1] + up[x] + up[x + 1]) + (here[x - 1] + here[x] + here[x + 1]) + (down[x - 1] + down[x] + down[x + 1])) * ninth - CALM;
+        float d = (up[x] + here[x] + down[x]) * ninth - CALM;
         d = d > 0 ? d : 0;
         share[x] = d;
         most[x] = d > most[x] ? d : most[x];
@@ -125,11 +131,11 @@ WIDE static void shares_fill(Update *u, int ty, int x0, int x1)
 {
     const int y0 = ty * TILE, y1 = least(y0 + TILE, u->rows), first = y0 > 0 ? y0 - 1 : 0;
     for (int y = u->compared > first ? u->compared : first; y < least(y1 + 1, u->rows); y++)
-        row_compare(floats_at(&u->measured, y), floats_at(&u->probability, y), u->cols, u->apart[y % RING]);
+        row_compare(floats_at(&u->measured, y), floats_at(&u->probability, y), u->cols, u->apart, u->sums[y % RING]);
     u->compared = least(y1 + 1, u->rows);
     memset(u->most, 0, sizeof(float) * (size_t)u->stride);
     for (int y = y0; y < y1; y++)
-        row_share(apart_at(u, y - 1), apart_at(u, y), apart_at(u, y + 1), x0, x1, u->share + (y - y0) * u->stride, u->most);
+        row_share(sums_at(u, y - 1), sums_at(u, y), sums_at(u, y + 1), x0, x1, u->share + (y - y0) * u->stride, u->most);
     memset(u->busy, 0, (size_t)u->tile_cols);
     tiles_above(u->most, x0, x1, 0, u->busy);
 }
@@ -205,19 +211,19 @@ static int update_run(Update *u)
     u->tile_cols = (u->cols + TILE - 1) / TILE;
     u->stride = u->cols + 2 * REACH + STRIP;
     u->plane = plane_of(u->cols, REACH);
-    const size_t stride = (size_t)u->stride, tiles = (size_t)u->tile_rows * (size_t)u->tile_cols;
-    const size_t seen = (size_t)(u->rows + 2 * REACH) * PLANES * (size_t)u->plane + STRIP;
-    float *floats = malloc(sizeof(float) * (seen + (RING + TILE + 1) * stride));
-    u->near = malloc(tiles + (size_t)u->tile_cols);
-    const int done = u->near && floats;
+    const size_t stride = (size_t)u->stride, seen = (size_t)(u->rows + 2 * REACH) * PLANES * (size_t)u->plane + STRIP;
+    float *floats = malloc(sizeof(float) * (seen + (RING + TILE + 2) * stride));
+    u->near = malloc(sizeof(Range) * (size_t)u->tile_rows);
+    u->busy = malloc((size_t)u->tile_cols);
+    const int done = u->near && u->busy && floats;
     if (done) {
         float *rest = floats + seen;
         u->window = floats + REACH * PLANES * u->plane + REACH;
         for (int i = 0; i < RING; i++)
-            u->apart[i] = rest + i * u->stride + 1;
+            u->sums[i] = rest + i * u->stride;
         u->share = rest + RING * u->stride;
         u->most = rest + (RING + TILE) * u->stride;
-        u->busy = u->near + tiles;
+        u->apart = rest + (RING + TILE + 1) * u->stride + 1;
         u->filled = -REACH;
         u->compared = 0;
         for (int ty = 0; ty < u->tile_rows; ty++)
@@ -225,6 +231,7 @@ static int update_run(Update *u)
         for (int ty = 0; ty < u->tile_rows; ty++)
             tile_row_smooth(u, ty);
     }
+    free(u->busy);
     free(u->near);
     free(floats);
     return done ? 0 : -1;
@@ -234,16 +241,16 @@ static PyObject *kalman_update(PyObject *module, PyObject *args)
 {
     (void)module;
     Update u;
-    enum { ARRAYS = 9 };
+    enum { ARRAYS = 8 };
     Argument a[ARRAYS] = {
         {NULL, &u.luma, 'B', READ, "luma"}, {NULL, &u.chroma_u, 'B', READ, "u"}, {NULL, &u.chroma_v, 'B', READ, "v"},
-        {NULL, &u.probability, 'f', READ, "probability"}, {NULL, &u.variance, 'f', READ, "variance"},
+        {NULL, &u.probability, 'f', READ, "probability"}, {NULL, &u.variance, 'f', WRITE, "variance"},
         {NULL, &u.measured, 'f', READ, "measured"}, {NULL, &u.measured_variance, 'f', MAYBE, "measured_variance"},
-        {NULL, &u.out_probability, 'f', WRITE, "out_probability"}, {NULL, &u.out_variance, 'f', WRITE, "out_variance"},
+        {NULL, &u.out_probability, 'f', WRITE, "out_probability"},
     };
     float like, chroma;
-    if (!PyArg_ParseTuple(args, "(OOO)OOOOOOfffff", &a[0].array, &a[1].array, &a[2].array, &a[3].array, &a[4].array, &a[5].array,
-                          &a[6].array, &a[7].array, &a[8].array, &u.noise, &u.noise_floor, &like, &chroma, &u.repeat))
+    if (!PyArg_ParseTuple(args, "(OOO)OOOOOfffff", &a[0].array, &a[1].array, &a[2].array, &a[3].array, &a[4].array, &a[5].array,
+                          &a[6].array, &a[7].array, &u.noise, &u.noise_floor, &like, &chroma, &u.repeat))
         return NULL;
     if (arguments_get(a, ARRAYS) < 0)
         return NULL;
@@ -288,7 +295,7 @@ static PyObject *kalman_uncertainty(PyObject *module, PyObject *args)
 static PyMethodDef methods[] = {
     {"uncertainty", kalman_uncertainty, METH_VARARGS, "uncertainty(measured, variance, noise, noise_floor)"},
     {"update", kalman_update, METH_VARARGS,
-     "update((y, u, v), probability, variance, measured, measured_variance or None, out_probability, out_variance, noise, "
+     "update((y, u, v), probability, variance, measured, measured_variance or None, out_probability, noise, "
      "noise_floor, like, chroma, repeat)"},
     {NULL, NULL, 0, NULL},
 };

@@ -92,7 +92,9 @@ class _Step:
 @dataclass(frozen=True)
 class _State:
     probability: F32
+    """Others may have it: never changed."""
     variance: F32
+    """Changed in place by each mask."""
     observed_seq: int
     observed_ns: int
 
@@ -189,7 +191,7 @@ class Fusion:
             variance = self._uncertainty(measured) if variance is None else variance
             self._state = _State(measured.copy(), variance, mask.observed_seq, mask.observed_ns)
             return True
-        probability, fused_variance = np.empty_like(measured), np.empty_like(measured)
+        probability = np.empty_like(measured)
         _kalman.update(
             step.picture,
             state.probability,
@@ -197,7 +199,6 @@ class Fusion:
             measured,
             variance,
             probability,
-            fused_variance,
             settings.noise,
             settings.noise_floor,
             settings.smooth_luma,
@@ -205,7 +206,7 @@ class Fusion:
             REPEAT,
         )
         newest = max((state.observed_seq, state.observed_ns), (mask.observed_seq, mask.observed_ns))
-        self._state = _State(probability, fused_variance, *newest)
+        self._state = _State(probability, state.variance, *newest)
         return True
 
     def _since(self, seq: int) -> list[_Step]:

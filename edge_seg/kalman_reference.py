@@ -33,7 +33,6 @@ def update(
     measured: F32,
     measured_variance: F32 | None,
     out_probability: F32,
-    out_variance: F32,
     noise: float,
     noise_floor: float,
     like: float,
@@ -42,9 +41,9 @@ def update(
 ) -> None:
     """One step of a scalar Kalman filter for each element, then smoothing along the edges of the picture.
 
-    Without a variance of its own the measured mask has that of its probabilities (`uncertainty`). Smoothed is only
-    where the two masks disagree (the mean over 3x3): by CALM not at all, by `repeat` more half of the way. What repeats
-    itself stays as it is.
+    `variance` is changed in place. Without one of its own the measured mask has that of its probabilities
+    (`uncertainty`). Smoothed is only where the two masks disagree (the mean over 3x3): by CALM not at all, by `repeat`
+    more half of the way. What repeats itself stays as it is.
     """
     if measured_variance is None:
         measured_variance = np.empty_like(measured)
@@ -58,4 +57,4 @@ def update(
     share = disagreement / (disagreement + np.float32(repeat))
     alike = mean_of_alike(pixels, pixels, fused, like, chroma, SCATTER)
     out_probability[:] = np.clip(fused + share * (alike - fused), 0, 1)
-    out_variance[:] = variance - gain * variance
+    variance -= gain * variance
