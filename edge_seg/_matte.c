@@ -2,18 +2,22 @@
  * explains the mask in the window around it. edge_seg/matte.py explains the method and holds the reference in
  * NumPy and OpenCV; both differ by rounding only.
  *
- * Fits are made on the half grid: every other node of every other row of the mask's grid. It is handled in blocks of
- * 8 nodes of one row, and blocks without a node of the band in reach are skipped. What belongs to a block lies
- * together, field by field, so that every loop has a fixed length and vectorises.
+ * Fits are made on the half grid: every other node of every other row of the mask's grid. What the band needs is
+ * computed in tiles: 8 nodes of one row, which begin wherever the row has the next needed node, so that an edge
+ * mostly takes one tile. Tiles have one length, so that every loop vectorises; what they compute beyond the needed
+ * nodes is never looked at. Rows are padded, so that no tile and no window of one ends in mid-air.
  */
 #include "_buffers.h"
 #include <math.h>
 
 enum { WEIGHT, MASK, IY, IU, IV, YY, YU, YV, UU, UV, VV, MY, MU, MV, MOMENTS };
 enum { GAIN_Y, GAIN_U, GAIN_V, INTERCEPT, FITS, SHARE = FITS, FIELDS };
-#define BLOCK 8
-#define SPAN (2 * BLOCK) /* nodes of the full grid over a block */
-#define MAX_RADIUS BLOCK /* on the half grid */
+#define TILE 8             /* nodes of the half grid */
+#define SPAN (2 * TILE)    /* nodes of the full grid over a tile */
+#define MAX_RADIUS TILE    /* on the half grid */
+#define LEFT MAX_RADIUS    /* padding of a row of the half grid: a window's half, */
+#define RIGHT (3 * TILE)   /* and a tile with its window */
+#define AROUND (TILE + 2 * MAX_RADIUS)
 #define MAX_SIDE 4096
 #define ALPHA_ONE 1027 /* edge_seg/types.py says why */
 #define GAIN_ONE 1031
@@ -32,6 +36,8 @@ typedef struct {
     int radius, smoothing;    /* on the half grid */
     int passes;
     float epsilon, chroma_scale, weight_floor, low, high, sharpness, level, steepest, negligible;
+    /* Constants, but as variables: compilers make three instructions of a minimum with a constant. */
+    float zero, one, limit, light, dark;
 } Task;
 
 typedef struct {
@@ -39,28 +45,39 @@ typedef struct {
     uint8_t *colour[3];        /* rows x cols, contiguous */
 } Result;
 
-typedef float Moments[MOMENTS][BLOCK];
-
-/* Rows of the half grid are padded: MAX_RADIUS + blocks * BLOCK + MAX_RADIUS, `stride` in all. */
+/* Pointers to rows of the half grid are to node 0, behind the padding; `stride` is from one row to the next. */
 typedef struct {
-    int blocks, stride, wide; /* wide: stride of the mask, blocks * SPAN */
-    float *mask;        /* 2 half_rows x wide: the mask, its ends drawn out to 0 and 1; the last row or column twice */
+    int stride, wide;   /* wide: of the full grid */
+    float *mask;        /* rows x wide: the mask, its ends drawn out to 0 and 1; later alpha at the nodes */
+    float *sampled;     /* half_rows x stride: the mask at the nodes */
     float *uncertainty; /* half_rows x stride: mean of 4 p (1 - p) of four nodes, 0 beyond the grid */
     float *share;       /* half_rows x stride: how far the fit replaces the mask, 0 to 1 */
-    Moments *moments;   /* (2 radius + 2) x blocks: of the newest rows, row by row modulo their number, and zeros */
-    float *sums;        /* MOMENTS x stride: those rows' sums */
+    float *sums;        /* (2 radius + 2) x MOMENTS x stride: of the newest rows, the sums over a window's width; row
+                           by row modulo their number, and zeros */
     float *fits;        /* (2 smoothing + 1) x FITS x stride: the newest rows of fits, likewise */
     float *fields;      /* 2 x FIELDS x stride: what comes of two rows, times the share; see `smooth` */
     float *inside;      /* stride: 1 in the grid, 0 beyond */
     float *window_part; /* stride: 1 / how many columns of the window are in the grid */
     float *smooth_part; /* stride: the same for averaging */
     uint8_t *kind;      /* half_rows x stride: what each node and its three neighbours are, 0 beyond the grid */
-    uint8_t *needed;    /* half_rows x blocks: whether anyone uses what is computed for the block */
-    uint8_t *learnt;    /* half_rows x blocks: whether it is in the window of such a block */
-    uint8_t *fitted;    /* half_rows x blocks: whether the fit replaces the mask anywhere in the block */
+    uint8_t *wanted;    /* half_rows x stride: whether anyone uses what is computed for the node */
+    int most;           /* tiles in a row */
+    int *needed;        /* half_rows x most: first nodes of the tiles over what is wanted */
+    int *needed_count;  /* [half_rows] */
+    int *tiles;         /* [most]: of a row, for the moment */
+    uint8_t *flags;     /* stride: likewise */
+    uint8_t *column;    /* stride: likewise */
+    char *cleared;      /* where what has to be zero at first lies: */
+    size_t cleared_bytes;
 } Work;
 
 #define ROW(plane, row) ((plane)->data + (Py_ssize_t)(row) * (plane)->stride)
+
+/* Where gain k, or the offset, lies. */
+static inline int16_t *result_at(const Task *t, const Result *r, int k, int row, int col)
+{
+    return (k < FITS - 1 ? r->gain[k] : r->offset) + (Py_ssize_t)row * t->cols + col;
+}
 
 /* memcpy in registers of 32 bytes: what compilers make of memcpy are halves of them, for which the next load of a
  * whole one has to wait until they are in the cache. */
@@ -78,20 +95,51 @@ INLINED void copy_lanes(void *to, const void *from, size_t bytes)
     memcpy(to, from, bytes);
 }
 
-/* Of a whole block wherever it is one: its length is known then, and no call is made. */
+/* Of a whole tile wherever it is one: its length is known then, and no call is made. */
 INLINED void copy_wide(void *to, const void *from, int count, size_t size)
 {
-    if (count == SPAN)
+    if (count >= SPAN)
         copy_lanes(to, from, SPAN * size);
     else
         memcpy(to, from, (size_t)count * size);
 }
 
-INLINED float clamp(float value, float limit)
+/* Asks for what is needed soon. */
+#if defined(__GNUC__)
+#define PREFETCH(at) __builtin_prefetch(at)
+#else
+#define PREFETCH(at) ((void)(at))
+#endif
+
+/* A loop of a tile's length. GCC would otherwise take it apart before it vectorises. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define EACH_LANE(i, count) _Pragma("GCC unroll 1") for (int i = 0; i < (count); i++)
+#else
+#define EACH_LANE(i, count) for (int i = 0; i < (count); i++)
+#endif
+
+/* Sums in registers. */
+#if defined(__GNUC__)
+typedef float Lanes __attribute__((vector_size(4 * TILE)));
+INLINED void lanes_add(Lanes *total, const float *from)
 {
-    value = value < limit ? value : limit;
-    return value > -limit ? value : -limit;
+    Lanes more;
+    memcpy(&more, from, sizeof more);
+    *total += more;
 }
+#else
+typedef struct { float lane[TILE]; } Lanes;
+INLINED void lanes_add(Lanes *total, const float *from)
+{
+    for (int i = 0; i < TILE; i++)
+        total->lane[i] += from[i];
+}
+#endif
+
+INLINED float least(float a, float b) { return a < b ? a : b; }
+INLINED float most(float a, float b) { return a > b ? a : b; }
+
+INLINED float clamp(float value, float limit) { return most(least(value, limit), -limit); }
 
 /* To fixed point, rounded to the nearest. NaN becomes 0. */
 INLINED int16_t fixed(float value, float one)
@@ -103,192 +151,307 @@ INLINED int16_t fixed(float value, float one)
     return (int16_t)(int)(scaled + copysignf(0.5f, scaled));
 }
 
-/* The same for what is known to be from 0 to 1. */
+/* The same for what is known to be a number, or even to be from 0 to 1. */
+INLINED int16_t fixed_number(float scaled, float limit)
+{
+    scaled = most(least(scaled, limit), -limit);
+    float nearest = scaled + 12582912.0f; /* 3 * 2^22: there floats are whole numbers, and the low bits count them */
+    int32_t bits;
+    memcpy(&bits, &nearest, sizeof bits);
+    return (int16_t)bits;
+}
+
 INLINED int16_t fixed_alpha(float value) { return (int16_t)(int)(value * ALPHA_ONE + 0.5f); }
 
-INLINED float drawn_out(float p, float level, float scale)
-{
-    float value = (p - level) * scale;
-    value = value > 0 ? value : 0; /* NaN becomes 0 */
-    return value < 1 ? value : 1;
-}
+enum { SOME = 1, NOT_ALL = 2, SOFT = 4, FITTED = 8 }; /* of the person; SOFT: both */
 
-/* Draws the mask's ends out to 0 and 1, so that what the model is sure of is sure. */
-WIDE static void stretch(const Task *t, const Work *w, const Plane *mask)
-{
-    const float level = t->level, scale = 1 / (1 - 2 * t->level);
-    for (int row = 0; row < 2 * t->half_rows; row++) {
-        const float *restrict p = (const float *)ROW(mask, row < t->rows ? row : t->rows - 1);
-        float *restrict to = w->mask + (Py_ssize_t)row * w->wide;
-        for (int x = 0; x < t->cols; x++)
-            to[x] = drawn_out(p[x], level, scale);
-        if (t->cols % 2)
-            to[t->cols] = to[t->cols - 1];
-    }
-}
-
-enum { SOME = 1, NOT_ALL = 2, FITTED = 4 }; /* of the person; together, nothing is sure */
-
-INLINED float least(float a, float b) { return a < b ? a : b; }
-INLINED float most(float a, float b) { return a > b ? a : b; }
-
-/* One row of the half grid: how unsure the mask is, and of what kind. */
-WIDE static void survey(const Task *t, const Work *w, int row)
-{
-    const float *restrict above = w->mask + (Py_ssize_t)row * 2 * w->wide, *restrict below = above + w->wide;
-    float *restrict uncertainty = w->uncertainty + (Py_ssize_t)row * w->stride + MAX_RADIUS;
-    uint8_t *restrict kind = w->kind + (Py_ssize_t)row * w->stride + MAX_RADIUS;
-    for (int x = 0; x < w->blocks * BLOCK; x++) {
-        float a = above[2 * x], b = above[2 * x + 1], c = below[2 * x], d = below[2 * x + 1];
-        uncertainty[x] = (a - a * a) + (b - b * b) + (c - c * c) + (d - d * d);
-    }
-    for (int block = 0; block < w->blocks; block++) {
-        int flags[BLOCK];
-        for (int i = 0; i < BLOCK; i++) {
-            int x = 2 * (block * BLOCK + i);
-            float high = most(most(above[x], above[x + 1]), most(below[x], below[x + 1]));
-            float low = least(least(above[x], above[x + 1]), least(below[x], below[x + 1]));
-            flags[i] = (high > 0 ? SOME : 0) | (low < 1 ? NOT_ALL : 0);
-        }
-        for (int i = 0; i < BLOCK; i++)
-            kind[block * BLOCK + i] = (uint8_t)flags[i];
-    }
-    for (int x = t->half_cols; x < w->blocks * BLOCK; x++)
-        kind[x] = 0;
-}
-
-/* How far the fit replaces the mask: from the mean uncertainty in the window. */
-INLINED void share_row(const Task *t, const Work *w, int row, const int radius)
-{
-    int top = row - radius < 0 ? 0 : row - radius;
-    int bottom = row + radius >= t->half_rows ? t->half_rows - 1 : row + radius;
-    const float slope = 1 / (t->high - t->low), threshold = t->low * slope;
-    const float per_row = slope / (float)(bottom - top + 1);
-    float *share = w->share + (Py_ssize_t)row * w->stride + MAX_RADIUS;
-    uint8_t *kind = w->kind + (Py_ssize_t)row * w->stride + MAX_RADIUS;
-    for (int block = 0; block < w->blocks; block++) {
-        float column[BLOCK + 2 * MAX_RADIUS] = {0}, total[BLOCK] = {0}, any = 0;
-        for (int y = top; y <= bottom; y++) {
-            const float *values = w->uncertainty + (Py_ssize_t)y * w->stride + MAX_RADIUS + block * BLOCK - radius;
-            for (int i = 0; i < BLOCK + 2 * radius; i++)
-                column[i] += values[i];
-        }
-        for (int d = 0; d <= 2 * radius; d++)
-            for (int i = 0; i < BLOCK; i++)
-                total[i] += column[i + d];
-        const float *part = w->window_part + MAX_RADIUS + block * BLOCK;
-        for (int i = 0; i < BLOCK; i++) {
-            float value = total[i] * part[i] * per_row - threshold;
-            value = value > 0 ? value : 0;
-            total[i] = value < 1 ? value : 1;
-        }
-        for (int i = 0; i < BLOCK; i++)
-            any += total[i];
-        copy_lanes(share + block * BLOCK, total, sizeof total);
-        w->fitted[row * w->blocks + block] = any > 0;
-        for (int i = 0; any > 0 && i < BLOCK; i++)
-            kind[block * BLOCK + i] |= total[i] > 0 ? FITTED : 0;
-    }
-}
-
-static inline uint64_t eight(const uint8_t *at)
+INLINED uint64_t eight(const uint8_t *at)
 {
     uint64_t value;
     memcpy(&value, at, sizeof value);
     return value;
 }
 
-/* What is blended, or fitted, or beside such a node, is wanted; and so are the fits that are averaged there, and
- * what those are learnt from. */
-WIDE static void mark(const Task *t, const Work *w)
+#define EACH(flag) ((flag) * UINT64_C(0x0101010101010101))
+
+/* Which of eight bytes is the first that is not 0. */
+INLINED int first_of(uint64_t bytes)
 {
-    const int reach = t->smoothing + 1 < BLOCK ? t->smoothing + 1 : BLOCK;
-    const size_t flags = (size_t)t->half_rows * (size_t)w->blocks;
-    memset(w->needed, 0, flags);
-    memset(w->learnt, 0, flags);
-    for (int row = 0; row < t->half_rows; row++) {
-        const uint8_t *kind = w->kind + (Py_ssize_t)row * w->stride + MAX_RADIUS;
-        const uint8_t *below = row + 1 < t->half_rows ? kind + w->stride : kind;
-        int top = row - reach < 0 ? 0 : row - reach;
-        int bottom = row + 1 + reach < t->half_rows ? row + 1 + reach : t->half_rows - 1;
-        for (int block = 0; block < w->blocks; block++) {
-            const uint8_t *at = kind + block * BLOCK, *under = below + block * BLOCK;
-            uint64_t any = eight(at) | eight(at - reach) | eight(at + reach);
-            any |= eight(under) | eight(under - reach) | eight(under + reach);
-            any |= any >> 32;
-            any |= any >> 16;
-            any = (any | any >> 8) & 255;
-            if (any == SOME || any == NOT_ALL) /* all person, or all room */
-                continue;
-            for (int y = top; y <= bottom; y++)
-                w->needed[y * w->blocks + block] = 1;
+#if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return __builtin_ctzll(bytes) / 8;
+#else
+    uint8_t byte[8];
+    int first = 0;
+    memcpy(byte, &bytes, sizeof byte);
+    while (byte[first] == 0)
+        first++;
+    return first;
+#endif
+}
+
+/* Tiles over the nodes of a row whose flag is not 0. */
+INLINED int tiles_find(const uint8_t *flags, int count, int *start)
+{
+    int found = 0;
+    for (int x = 0; x < count;) {
+        if (eight(flags + x) == 0) {
+            x += TILE;
+            continue;
         }
+        x += first_of(eight(flags + x));
+        start[found++] = x; /* none begins beyond the grid: flags are 0 there */
+        x += TILE;
     }
-    for (int row = 0; row < t->half_rows; row++) {
-        int top = row - t->radius < 0 ? 0 : row - t->radius;
-        int bottom = row + t->radius < t->half_rows ? row + t->radius : t->half_rows - 1;
-        for (int block = 0; block < w->blocks; block++) {
-            if (!w->needed[row * w->blocks + block])
-                continue;
-            int first = block > 0 ? block - 1 : 0, last = block + 1 < w->blocks ? block + 1 : block;
-            for (int y = top; y <= bottom; y++)
-                for (int b = first; b <= last; b++)
-                    w->learnt[y * w->blocks + b] = 1;
+    return found;
+}
+
+/* --- what there is to do --------------------------------------------------------------------------------------- */
+
+/* Two rows, SPAN columns: the mask's ends are drawn out to 0 and 1, so that what the model is sure of is sure. Returns
+ * whether there is SOME of the person, and whether that is NOT_ALL. */
+INLINED int draw(const Task *t, const float *above, const float *below, float *restrict a, float *restrict b,
+                 float level, float scale)
+{
+    const float zero = t->zero, one = t->one;
+    int32_t flags[TILE], found = 0;
+    EACH_LANE(i, TILE) { /* NaN becomes 0 */
+        float p = least(most((above[i] - level) * scale, zero), one);
+        float q = least(most((above[TILE + i] - level) * scale, zero), one);
+        float v = least(most((below[i] - level) * scale, zero), one);
+        float z = least(most((below[TILE + i] - level) * scale, zero), one);
+        a[i] = p, a[TILE + i] = q, b[i] = v, b[TILE + i] = z;
+        float high = most(most(p, q), most(v, z)), low = least(least(p, q), least(v, z));
+        flags[i] = (high > zero ? SOME : 0) | (low < one ? NOT_ALL : 0);
+    }
+    EACH_LANE(i, TILE)
+        found |= flags[i];
+    return found;
+}
+
+/* Two rows over TILE nodes of the half grid: how unsure the mask is, what it is at the nodes, and of what kind. */
+INLINED void survey_tile(const float *restrict above, const float *restrict below, float *restrict uncertainty,
+                         float *restrict sampled, uint8_t *restrict kind)
+{
+    int32_t flags[TILE];
+    EACH_LANE(i, TILE) {
+        float a = above[2 * i], b = above[2 * i + 1], c = below[2 * i], d = below[2 * i + 1];
+        uncertainty[i] = (a - a * a) + (b - b * b) + (c - c * c) + (d - d * d);
+        sampled[i] = a;
+        float high = most(most(a, b), most(c, d)), low = least(least(a, b), least(c, d));
+        flags[i] = (high > 0 ? SOME : 0) | (low < 1 ? NOT_ALL : 0) | (high > 0 && low < 1 ? SOFT : 0);
+    }
+    EACH_LANE(i, TILE)
+        kind[i] = (uint8_t)flags[i];
+}
+
+/* One row of the half grid: the mask's ends are drawn out to 0 and 1, so that what the model is sure of is sure; how
+ * unsure it is, and of what kind; and what alpha is if nothing is fitted. `mask` is NULL if that was done before. */
+WIDE static void survey(const Task *t, const Work *w, const Plane *mask, const Result *r, int row)
+{
+    const float level = t->level, scale = 1 / (1 - 2 * t->level);
+    const int lines[2] = {2 * row, 2 * row + 1 < t->rows ? 2 * row + 1 : 2 * row};
+    float *uncertainty = w->uncertainty + (Py_ssize_t)row * w->stride;
+    float *sampled = w->sampled + (Py_ssize_t)row * w->stride;
+    uint8_t *kind = w->kind + (Py_ssize_t)row * w->stride;
+    for (int start = 0; start < t->cols; start += SPAN) {
+        const int count = t->cols - start, node = start / 2;
+        const float *from[2];
+        float *to[2], rim[2][SPAN], drawn[2][SPAN];
+        int16_t *offset[2], rim_offset[2][SPAN];
+        for (int k = 0; k < 2; k++) {
+            to[k] = w->mask + (Py_ssize_t)lines[k] * w->wide + start;
+            from[k] = mask ? (const float *)ROW(mask, lines[k]) + start : to[k];
+            if (mask == NULL || (k == 1 && lines[0] == lines[1]))
+                to[k] = drawn[k];
+            offset[k] = result_at(t, r, INTERCEPT, lines[k], start);
+            if (mask && lines[k] + 2 < t->rows)
+                PREFETCH((const float *)ROW(mask, lines[k] + 2) + start);
+            if (count < SPAN) { /* the last node stands for what is beyond it */
+                for (int i = 0; i < SPAN; i++)
+                    rim[k][i] = from[k][i < count ? i : count - 1];
+                from[k] = rim[k];
+                offset[k] = rim_offset[k];
+            }
         }
+        const int found = mask ? draw(t, from[0], from[1], to[0], to[1], level, scale)
+                               : draw(t, from[0], from[1], to[0], to[1], 0, 1);
+        if (found != (SOME | NOT_ALL)) {
+            memset(kind + node, found, TILE);
+            for (int k = 0; k < 2; k++)
+                EACH_LANE(i, SPAN)
+                    offset[k][i] = found == SOME ? ALPHA_ONE : 0;
+            EACH_LANE(i, TILE)
+                sampled[node + i] = found == SOME ? 1 : 0;
+        } else {
+            survey_tile(to[0], to[1], uncertainty + node, sampled + node, kind + node);
+            for (int k = 0; k < 2; k++)
+                EACH_LANE(i, SPAN)
+                    offset[k][i] = fixed_alpha(to[k][i]);
+        }
+        for (int k = 0; count < SPAN && k < 2; k++)
+            memcpy(result_at(t, r, INTERCEPT, lines[k], start), offset[k], (size_t)count * sizeof(int16_t));
+    }
+    memset(kind + t->half_cols, 0, TILE);
+    memset(uncertainty + t->half_cols, 0, sizeof(float) * TILE);
+}
+
+/* What the nodes of rows `top` to `bottom` have in common, each with `reach` more to its left and its right. */
+INLINED void gather(const Work *w, const uint8_t *rows, int top, int bottom, int reach, int cols, uint8_t *restrict out)
+{
+    const int all = w->stride;
+    uint8_t *restrict column = w->column;
+    memcpy(column, rows + (Py_ssize_t)top * all - LEFT, (size_t)all);
+    for (int y = top + 1; y <= bottom; y++) {
+        const uint8_t *restrict more = rows + (Py_ssize_t)y * all - LEFT;
+        for (int x = 0; x < all; x++)
+            column[x] |= more[x];
+    }
+    memcpy(out, column + LEFT, (size_t)cols);
+    for (int d = -reach; d <= reach; d++) {
+        const uint8_t *restrict beside = column + LEFT + d;
+        for (int x = 0; d != 0 && x < cols; x++)
+            out[x] |= beside[x];
     }
 }
 
-/* The moments of one row. Colours are centred, so that variances do not drown in rounding. */
-WIDE static void learn_row(const Task *t, const Work *w, const Plane *colours, int row)
+/* How far the fit replaces the mask: from the mean uncertainty in the window. */
+INLINED void share_row(const Task *t, const Work *w, int row, const int radius, const int width)
+{
+    const int top = row - radius < 0 ? 0 : row - radius;
+    const int bottom = row + radius >= t->half_rows ? t->half_rows - 1 : row + radius;
+    const float zero = t->zero, one = t->one;
+    const float slope = 1 / (t->high - t->low), threshold = t->low * slope;
+    const float per_row = slope / (float)(bottom - top + 1);
+    float *share = w->share + (Py_ssize_t)row * w->stride;
+    uint8_t *kind = w->kind + (Py_ssize_t)row * w->stride, *restrict soft = w->flags;
+    const int cols = t->half_cols;
+    gather(w, w->kind, top, bottom, radius, cols, soft);
+    for (int x = 0; x < cols; x++)
+        soft[x] &= SOFT;
+    const int count = tiles_find(soft, cols, w->tiles);
+    for (int tile = 0; tile < count; tile++) {
+        const int x = w->tiles[tile];
+        float column[AROUND], total[TILE];
+        for (int i = 0; i < width; i += TILE) {
+            Lanes down = {0};
+            for (int y = top; y <= bottom; y++)
+                lanes_add(&down, w->uncertainty + (Py_ssize_t)y * w->stride + x - radius + i);
+            copy_lanes(column + i, &down, sizeof down);
+        }
+        Lanes across = {0};
+        for (int d = 0; d <= 2 * radius; d++)
+            lanes_add(&across, column + d);
+        copy_lanes(total, &across, sizeof total);
+        int32_t fitted[TILE];
+        EACH_LANE(i, TILE) {
+            float value = most(total[i] * w->window_part[x + i] * per_row - threshold, zero);
+            total[i] = least(value, one);
+            fitted[i] = value > 0 ? FITTED : 0;
+        }
+        copy_lanes(share + x, total, sizeof total);
+        EACH_LANE(i, TILE)
+            kind[x + i] |= (uint8_t)fitted[i];
+    }
+}
+
+/* What is blended, or fitted, or beside such a node, is wanted; and so are the fits that are averaged there. */
+WIDE static void want(const Task *t, const Work *w, const Plane *colours, int row)
+{
+    const int reach = t->smoothing > 1 ? t->smoothing : 1;
+    const int top = row - reach < 0 ? 0 : row - reach;
+    const int bottom = row + reach >= t->half_rows ? t->half_rows - 1 : row + reach;
+    const int cols = t->half_cols;
+    uint8_t *restrict wanted = w->wanted + (Py_ssize_t)row * w->stride;
+    gather(w, w->kind, top, bottom, reach, cols, wanted);
+    for (int x = 0; x < cols; x++)
+        wanted[x] = (uint8_t)((wanted[x] & wanted[x] >> 1 & 1) | (wanted[x] & FITTED));
+    int *needed = w->needed + (Py_ssize_t)row * w->most, count = tiles_find(wanted, cols, needed);
+    w->needed_count[row] = count;
+    for (int tile = 0; tile < count; tile++)
+        for (int k = 0; k < 3; k++)
+            for (int line = 2 * row; line < 2 * row + 2 && line < t->rows; line++)
+                PREFETCH(ROW(&colours[k], line) + 2 * needed[tile]);
+}
+
+/* The moments of `width` nodes from `first` on. Colours are centred, so that variances do not drown in rounding. */
+INLINED void learn_tile(const Task *t, const Work *w, const Plane *colours, int row, int first, const int width,
+                        float (*restrict term)[AROUND])
 {
     const float floor = t->weight_floor, chroma = t->chroma_scale / 255.0f;
-    const float *mask = w->mask + (Py_ssize_t)row * 2 * w->wide;
-    Moments *moments = w->moments + row % (2 * t->radius + 1) * w->blocks;
-    for (int block = 0; block < w->blocks; block++) {
-        if (!w->learnt[row * w->blocks + block])
-            continue;
-        int start = block * SPAN, count = t->cols - start < SPAN ? t->cols - start : SPAN;
-        float guide[3][BLOCK];
-        for (int k = 0; k < 3; k++) {
-            const uint8_t *from = ROW(&colours[k], 2 * row) + start;
-            uint16_t pairs[BLOCK] = {0};
-            copy_wide(pairs, from, count, 1);
-            const float scale = k ? chroma : 1 / 255.0f;
-            for (int i = 0; i < BLOCK; i++)
-                guide[k][i] = (float)(FIRST_OF(pairs[i]) - 128) * scale;
+    const int left = 2 * first, right = left + 2 * width;
+    float guide[3][AROUND];
+    for (int k = 0; k < 3; k++) {
+        const uint8_t *from = ROW(&colours[k], 2 * row);
+        uint16_t pairs[AROUND] = {0};
+        if (left >= 0 && right <= t->cols) {
+            copy_lanes(pairs, from + left, 2 * (size_t)width);
+        } else {
+            const int start = left > 0 ? left : 0, stop = right < t->cols ? right : t->cols;
+            memcpy((uint8_t *)pairs + (start - left), from + start, (size_t)(stop - start));
         }
-        const float *restrict p = mask + start, *restrict inside = w->inside + MAX_RADIUS + block * BLOCK;
-        float(*restrict term)[BLOCK] = moments[block];
-        for (int i = 0; i < BLOCK; i++) {
-            float m = p[2 * i], weight = (fabsf(2 * m - 1) + floor) * inside[i];
-            float a = guide[0][i], b = guide[1][i], c = guide[2][i];
-            float wa = weight * a, wb = weight * b, wc = weight * c;
-            term[WEIGHT][i] = weight;
-            term[MASK][i] = weight * m;
-            term[IY][i] = wa;
-            term[IU][i] = wb;
-            term[IV][i] = wc;
-            term[YY][i] = wa * a;
-            term[YU][i] = wa * b;
-            term[YV][i] = wa * c;
-            term[UU][i] = wb * b;
-            term[UV][i] = wb * c;
-            term[VV][i] = wc * c;
-            term[MY][i] = wa * m;
-            term[MU][i] = wb * m;
-            term[MV][i] = wc * m;
+        const float scale = k ? chroma : 1 / 255.0f;
+        EACH_LANE(i, width)
+            guide[k][i] = (float)(FIRST_OF(pairs[i]) - 128) * scale;
+    }
+    const float *restrict p = w->sampled + (Py_ssize_t)row * w->stride + first, *restrict inside = w->inside + first;
+    EACH_LANE(i, width) {
+        float m = p[i], weight = (fabsf(2 * m - 1) + floor) * inside[i];
+        float a = guide[0][i], b = guide[1][i], c = guide[2][i];
+        float wa = weight * a, wb = weight * b, wc = weight * c;
+        term[WEIGHT][i] = weight;
+        term[MASK][i] = weight * m;
+        term[IY][i] = wa;
+        term[IU][i] = wb;
+        term[IV][i] = wc;
+        term[YY][i] = wa * a;
+        term[YU][i] = wa * b;
+        term[YV][i] = wa * c;
+        term[UU][i] = wb * b;
+        term[UV][i] = wb * c;
+        term[VV][i] = wc * c;
+        term[MY][i] = wa * m;
+        term[MU][i] = wb * m;
+        term[MV][i] = wc * m;
+    }
+}
+
+/* The moments of one row, summed over the width of a window. */
+INLINED void learn_row(const Task *t, const Work *w, const Plane *colours, int row, const int radius, const int width)
+{
+    const int top = row - radius < 0 ? 0 : row - radius;
+    const int bottom = row + radius >= t->half_rows ? t->half_rows - 1 : row + radius;
+    float *sums = w->sums + (Py_ssize_t)(row % (2 * radius + 1)) * MOMENTS * w->stride;
+    gather(w, w->wanted, top, bottom, 0, t->half_cols, w->flags);
+    const int count = tiles_find(w->flags, t->half_cols, w->tiles);
+    float terms[2][MOMENTS][AROUND];
+    for (int tile = 0; tile <= count; tile++) {
+        float(*term)[AROUND] = terms[tile % 2];
+        if (tile < count)
+            learn_tile(t, w, colours, row, w->tiles[tile] - radius, width, term);
+        if (tile == 0)
+            continue;
+        term = terms[1 - tile % 2]; /* what was written last is still on its way to the cache */
+        for (int k = 0; k < MOMENTS; k++) {
+            Lanes total = {0};
+            for (int d = 0; d <= 2 * radius; d++)
+                lanes_add(&total, term[k] + d);
+            copy_lanes(sums + k * w->stride + w->tiles[tile - 1], &total, sizeof total);
         }
     }
 }
 
-/* Solves (covariance + epsilon) gain = covariance with the mask, by Cramer's rule, for a block of nodes. */
+/* --- the fits -------------------------------------------------------------------------------------------------- */
+
+typedef float Moments[MOMENTS][TILE];
+
+/* Solves (covariance + epsilon) gain = covariance with the mask, by Cramer's rule, for a tile of nodes. */
 INLINED void solve(const Task *t, const Moments sum, float *fits, int stride)
 {
-    float fit[FITS][BLOCK];
+    float fit[FITS][TILE];
     const float epsilon = t->epsilon, steepest = t->steepest;
     /* The smallest that a determinant can be is epsilon cubed; rounding may say less. */
     const float smallest = epsilon * epsilon * epsilon;
-    for (int i = 0; i < BLOCK; i++) {
+    EACH_LANE(i, TILE) {
         float scale = 1 / most(sum[WEIGHT][i], 1e-6f);
         float m = sum[MASK][i] * scale, a = sum[IY][i] * scale, b = sum[IU][i] * scale, c = sum[IV][i] * scale;
         float yy = sum[YY][i] * scale - a * a + epsilon, yu = sum[YU][i] * scale - a * b;
@@ -312,11 +475,12 @@ INLINED void solve(const Task *t, const Moments sum, float *fits, int stride)
 
 /* What the person's colour is where the picture shows half person, half room: blur fusion's F + (F - B) / 2, with
  * F and B the mean colours of person and room in the window (edge_seg/matte.py cites it). For four nodes alike. */
-INLINED void foreground(const Task *t, const Moments sum, const Result *r, int row, int block)
+INLINED void foreground(const Task *t, const Moments sum, const Result *r, int row, int x)
 {
-    int start = block * SPAN, count = t->cols - start < SPAN ? t->cols - start : SPAN;
-    float person_part[BLOCK], room_part[BLOCK];
-    for (int i = 0; i < BLOCK; i++) {
+    const int start = 2 * x, count = t->cols - start;
+    const float light = t->light, dark = t->dark;
+    float person_part[TILE], room_part[TILE];
+    EACH_LANE(i, TILE) {
         /* A little of everything in both means: they stay defined where there is no person, or no room. */
         float little = sum[WEIGHT][i] * 0.02f + 1e-6f;
         person_part[i] = 1 / (sum[MASK][i] + little);
@@ -324,16 +488,13 @@ INLINED void foreground(const Task *t, const Moments sum, const Result *r, int r
     }
     for (int k = 0; k < 3; k++) {
         const float scale = k ? 255 / t->chroma_scale : 255;
-        int value[BLOCK];
-        uint8_t code[SPAN];
-        for (int i = 0; i < BLOCK; i++) {
+        uint16_t code[TILE];
+        EACH_LANE(i, TILE) {
             float all = sum[IY + k][i], person = sum[MY + k][i];
             float front = (person + 0.02f * all) * person_part[i], back = (1.02f * all - person) * room_part[i];
             float colour = (front + 0.5f * (front - back)) * scale + 128.5f;
-            value[i] = (int)most(least(colour, 240), 16);
+            code[i] = (uint16_t)((int)most(least(colour, light), dark) * 0x0101);
         }
-        for (int i = 0; i < BLOCK; i++)
-            code[2 * i] = code[2 * i + 1] = (uint8_t)value[i];
         uint8_t *colour = r->colour[k] + (Py_ssize_t)2 * row * t->cols + start;
         copy_wide(colour, code, count, 1);
         if (2 * row + 1 < t->rows)
@@ -344,135 +505,131 @@ INLINED void foreground(const Task *t, const Moments sum, const Result *r, int r
 /* The fits of one row, from the sums over the window. */
 INLINED void fit_row(const Task *t, const Work *w, int row, const Result *r, const int radius)
 {
-    const int kept = 2 * radius + 1;
-    const uint8_t *needed = w->needed + (Py_ssize_t)row * w->blocks;
-    float *fits = w->fits + row % (2 * t->smoothing + 1) * FITS * w->stride;
-    const Moments *rows[2 * MAX_RADIUS + 1];
+    const int kept = 2 * radius + 1, stride = w->stride;
+    float *fits = w->fits + row % (2 * t->smoothing + 1) * FITS * stride;
+    const float *rows[2 * MAX_RADIUS + 1];
     for (int y = 0; y < kept; y++) {
         int at = row - radius + y;
-        rows[y] = w->moments + (at < 0 || at >= t->half_rows ? kept : at % kept) * w->blocks;
+        rows[y] = w->sums + (Py_ssize_t)(at < 0 || at >= t->half_rows ? kept : at % kept) * MOMENTS * stride;
     }
-    memset(fits, 0, sizeof(float) * FITS * (size_t)w->stride);
-    for (int block = 0; block < w->blocks; block++) {
-        if (!(needed[block] || (block > 0 && needed[block - 1]) || (block + 1 < w->blocks && needed[block + 1])))
-            continue;
-        for (int k = 0; k < MOMENTS; k++) {
-            float total[BLOCK] = {0};
-            for (int y = 0; y < kept; y++)
-                for (int i = 0; i < BLOCK; i++)
-                    total[i] += rows[y][block][k][i];
-            copy_lanes(w->sums + k * w->stride + MAX_RADIUS + block * BLOCK, total, sizeof total);
-        }
-    }
-    for (int block = 0; block < w->blocks; block++) {
-        if (!needed[block])
-            continue;
+    for (int tile = 0; tile < w->needed_count[row]; tile++) {
+        const int x = w->needed[row * w->most + tile];
         Moments sum;
         for (int k = 0; k < MOMENTS; k++) {
-            const float *column = w->sums + k * w->stride + MAX_RADIUS + block * BLOCK;
-            float total[BLOCK] = {0};
-            for (int d = -radius; d <= radius; d++)
-                for (int i = 0; i < BLOCK; i++)
-                    total[i] += column[i + d];
-            copy_lanes(sum[k], total, sizeof total);
+            Lanes total = {0};
+            for (int y = 0; y < kept; y++)
+                lanes_add(&total, rows[y] + k * stride + x);
+            copy_lanes(sum[k], &total, sizeof total);
         }
-        solve(t, sum, fits + MAX_RADIUS + block * BLOCK, w->stride);
-        foreground(t, sum, r, row, block);
+        solve(t, sum, fits + x, stride);
+        for (int i = t->half_cols - x; i < TILE; i++) /* averaging counts what is in the grid only */
+            for (int k = 0; k < FITS; k++)
+                fits[k * stride + x + i] = 0;
+        foreground(t, sum, r, row, x);
     }
-    for (int k = 0; k < FITS; k++) /* averaging counts what is in the grid only */
-        for (int x = MAX_RADIUS + t->half_cols; x < MAX_RADIUS + w->blocks * BLOCK; x++)
-            fits[k * w->stride + x] = 0;
 }
 
 /* Averages the fits of neighbours, sharpens the result about one half, and weighs it with the share:
  * alpha = gain . colour + intercept + (1 - share) * mask. */
 INLINED void smooth_row(const Task *t, const Work *w, int row, const int reach)
 {
-    const int kept = 2 * reach + 1;
-    int top = row - reach < 0 ? 0 : row - reach, bottom = row + reach >= t->half_rows ? t->half_rows - 1 : row + reach;
+    const int kept = 2 * reach + 1, stride = w->stride;
+    const int top = row - reach < 0 ? 0 : row - reach;
+    const int bottom = row + reach >= t->half_rows ? t->half_rows - 1 : row + reach;
     const float per_row = 1 / (float)(bottom - top + 1), sharpness = t->sharpness;
-    float *fields = w->fields + row % 2 * FIELDS * w->stride + MAX_RADIUS;
-    const float *share = w->share + (Py_ssize_t)row * w->stride + MAX_RADIUS;
-    for (int block = 0; block < w->blocks; block++) {
-        float *to = fields + block * BLOCK;
-        if (!w->fitted[row * w->blocks + block]) {
-            for (int k = 0; k < FIELDS; k++)
-                memset(to + k * w->stride, 0, sizeof(float) * BLOCK);
+    float *fields = w->fields + row % 2 * FIELDS * stride;
+    const float *share = w->share + (Py_ssize_t)row * stride;
+    const uint8_t *kind = w->kind + (Py_ssize_t)row * stride;
+    for (int tile = 0; row >= 2 && tile < w->needed_count[row - 2]; tile++) /* that row was here before */
+        for (int k = 0; k < FIELDS; k++)
+            memset(fields + k * stride + w->needed[(row - 2) * w->most + tile], 0, sizeof(float) * TILE);
+    for (int tile = 0; tile < w->needed_count[row]; tile++) {
+        const int x = w->needed[row * w->most + tile];
+        if (!(eight(kind + x) & EACH(FITTED)))
             continue;
-        }
-        float part[BLOCK], steep[BLOCK];
-        for (int i = 0; i < BLOCK; i++) {
-            part[i] = share[block * BLOCK + i];
-            steep[i] = w->smooth_part[MAX_RADIUS + block * BLOCK + i] * per_row * part[i] * sharpness;
+        float part[TILE], steep[TILE];
+        EACH_LANE(i, TILE) {
+            part[i] = share[x + i];
+            steep[i] = w->smooth_part[x + i] * per_row * part[i] * sharpness;
         }
         for (int k = 0; k < FITS; k++) {
-            float column[BLOCK + 2 * MAX_RADIUS] = {0}, total[BLOCK] = {0};
-            for (int y = top; y <= bottom; y++) {
-                const float *fits = w->fits + (y % kept * FITS + k) * w->stride + MAX_RADIUS + block * BLOCK - reach;
-                for (int i = 0; i < BLOCK + 2 * reach; i++)
-                    column[i] += fits[i];
-            }
-            for (int d = 0; d <= 2 * reach; d++)
-                for (int i = 0; i < BLOCK; i++)
-                    total[i] += column[i + d];
+            Lanes all = {0};
+            float total[TILE];
+            for (int y = top; y <= bottom; y++)
+                for (int d = -reach; d <= reach; d++)
+                    lanes_add(&all, w->fits + (y % kept * FITS + k) * stride + x + d);
+            copy_lanes(total, &all, sizeof total);
             const float scale = k == GAIN_U || k == GAIN_V ? t->chroma_scale : 1;
             const float middle = k == INTERCEPT ? 0.5f - 0.5f * sharpness : 0;
-            for (int i = 0; i < BLOCK; i++)
+            EACH_LANE(i, TILE)
                 total[i] = total[i] * steep[i] * scale + middle * part[i];
-            copy_lanes(to + k * w->stride, total, sizeof total);
+            copy_lanes(fields + k * stride + x, total, sizeof total);
         }
-        copy_lanes(to + SHARE * w->stride, part, sizeof part);
+        copy_lanes(fields + SHARE * stride + x, part, sizeof part);
     }
     for (int k = 0; k < FIELDS; k++) /* the last node stands for what is beyond it */
-        fields[k * w->stride + t->half_cols] = fields[k * w->stride + t->half_cols - 1];
+        fields[k * stride + t->half_cols] = fields[k * stride + t->half_cols - 1];
 }
 
-/* From the half grid to one row of the full one, odd rows and columns between two nodes; and what alpha is at the
- * nodes then, into the mask. */
-WIDE static void expand_row(const Task *t, const Work *w, const Plane *colours, const Result *r, int row)
+/* One row of the full grid, SPAN columns: gains and offset in fixed point, and what alpha is there, into the mask. */
+INLINED void apply(const Task *t, float (*restrict field)[SPAN], const uint8_t *const code[3], float *restrict mask,
+                   int16_t *const to[FITS])
 {
-    const int upper = row / 2, lower = row % 2 && upper + 1 < t->half_rows ? upper + 1 : upper;
-    const float *from[2] = {w->fields + upper % 2 * FIELDS * w->stride + MAX_RADIUS,
-                            w->fields + lower % 2 * FIELDS * w->stride + MAX_RADIUS};
-    for (int block = 0; block < w->blocks; block++) {
-        const uint8_t *near[2] = {w->fitted + upper * w->blocks, w->fitted + lower * w->blocks};
-        int next = block + 1 < w->blocks ? block + 1 : block;
-        if (!(near[0][block] | near[1][block] | near[0][next] | near[1][next]))
+    const float zero = t->zero, one = t->one, limit = t->limit;
+    const uint8_t *y = code[0], *u = code[1], *v = code[2];
+    EACH_LANE(i, SPAN) {
+        float fit = field[GAIN_Y][i] * (float)(y[i] - 128) + field[GAIN_U][i] * (float)(u[i] - 128) +
+                    field[GAIN_V][i] * (float)(v[i] - 128);
+        float offset = field[INTERCEPT][i] + (1 - field[SHARE][i]) * mask[i];
+        field[INTERCEPT][i] = offset;
+        mask[i] = most(least(offset + fit * (1 / 255.0f), one), zero);
+    }
+    for (int k = 0; k < FITS; k++) {
+        const float unit = k < 3 ? GAIN_ONE : ALPHA_ONE;
+        int16_t *restrict out = to[k];
+        EACH_LANE(i, SPAN)
+            out[i] = fixed_number(field[k][i] * unit, limit);
+    }
+}
+
+/* From one row of the half grid to two of the full one, odd rows and columns between two nodes; and what alpha is at
+ * the nodes then, into the mask. */
+WIDE static void expand(const Task *t, const Work *w, const Plane *colours, const Result *r, int row)
+{
+    const int below = row + 1 < t->half_rows ? row + 1 : row, stride = w->stride;
+    const float *upper = w->fields + row % 2 * FIELDS * stride, *lower = w->fields + below % 2 * FIELDS * stride;
+    const uint8_t *kind = w->kind + (Py_ssize_t)row * stride, *under = w->kind + (Py_ssize_t)below * stride;
+    for (int tile = 0; tile < w->needed_count[row]; tile++) {
+        const int x = w->needed[row * w->most + tile], start = 2 * x, count = t->cols - start;
+        if (!((eight(kind + x) | eight(kind + x + 1) | eight(under + x) | eight(under + x + 1)) & EACH(FITTED)))
             continue;
-        int start = block * SPAN, count = t->cols - start < SPAN ? t->cols - start : SPAN;
-        Py_ssize_t at = (Py_ssize_t)row * t->cols + start;
-        float field[FIELDS][SPAN], alpha[SPAN];
+        float field[2][FIELDS][SPAN];
         for (int k = 0; k < FIELDS; k++) {
-            const float *a = from[0] + k * w->stride + block * BLOCK, *b = from[1] + k * w->stride + block * BLOCK;
-            float here[BLOCK], beside[BLOCK];
-            for (int i = 0; i < BLOCK; i++) {
-                here[i] = 0.5f * (a[i] + b[i]);
-                beside[i] = 0.25f * (a[i] + b[i] + a[i + 1] + b[i + 1]);
-            }
-            for (int i = 0; i < BLOCK; i++) {
-                field[k][2 * i] = here[i];
-                field[k][2 * i + 1] = beside[i];
+            const float *a = upper + k * stride + x, *b = lower + k * stride + x;
+            float *restrict even = field[0][k], *restrict odd = field[1][k];
+            EACH_LANE(i, TILE) {
+                float across = a[i] + a[i + 1];
+                even[2 * i] = a[i];
+                even[2 * i + 1] = 0.5f * across;
+                odd[2 * i] = 0.5f * (a[i] + b[i]);
+                odd[2 * i + 1] = 0.25f * (across + b[i] + b[i + 1]);
             }
         }
-        uint8_t code[3][SPAN] = {{0}};
-        for (int k = 0; k < 3; k++)
-            copy_wide(code[k], ROW(&colours[k], row) + start, count, 1);
-        float *mask = w->mask + (Py_ssize_t)row * w->wide + start;
-        copy_lanes(alpha, mask, sizeof alpha);
-        for (int i = 0; i < SPAN; i++) {
-            float offset = field[INTERCEPT][i] + (1 - field[SHARE][i]) * alpha[i];
-            float fit = field[GAIN_Y][i] * (float)(code[0][i] - 128) + field[GAIN_U][i] * (float)(code[1][i] - 128) +
-                        field[GAIN_V][i] * (float)(code[2][i] - 128);
-            field[INTERCEPT][i] = offset;
-            alpha[i] = most(least(offset + fit * (1 / 255.0f), 1), 0);
-        }
-        copy_lanes(mask, alpha, sizeof alpha);
-        for (int k = 0; k < FITS; k++) {
-            const float one = k < 3 ? GAIN_ONE : ALPHA_ONE;
-            int16_t value[SPAN];
-            for (int i = 0; i < SPAN; i++)
-                value[i] = fixed(field[k][i], one);
-            copy_wide((k < 3 ? r->gain[k] : r->offset) + at, value, count, sizeof(int16_t));
+        for (int fine = 0; fine < 2 && 2 * row + fine < t->rows; fine++) {
+            const int line = 2 * row + fine;
+            const uint8_t *code[3];
+            uint8_t rim[3][SPAN] = {{0}};
+            int16_t *to[FITS], rim_to[FITS][SPAN];
+            for (int k = 0; k < FITS; k++)
+                to[k] = count < SPAN ? rim_to[k] : result_at(t, r, k, line, start);
+            for (int k = 0; k < 3; k++) {
+                code[k] = ROW(&colours[k], line) + start;
+                if (count < SPAN)
+                    code[k] = memcpy(rim[k], code[k], (size_t)count);
+            }
+            apply(t, field[fine], code, w->mask + (Py_ssize_t)line * w->wide + start, to);
+            for (int k = 0; count < SPAN && k < FITS; k++)
+                memcpy(result_at(t, r, k, line, start), to[k], (size_t)count * sizeof(int16_t));
         }
     }
 }
@@ -481,9 +638,17 @@ WIDE static void expand_row(const Task *t, const Work *w, const Plane *colours, 
 WIDE static void share(const Task *t, const Work *w, int row)
 {
     if (t->radius == 2)
-        share_row(t, w, row, 2);
+        share_row(t, w, row, 2, 2 * TILE);
     else
-        share_row(t, w, row, t->radius);
+        share_row(t, w, row, t->radius, AROUND);
+}
+
+WIDE static void learn(const Task *t, const Work *w, const Plane *colours, int row)
+{
+    if (t->radius == 2)
+        learn_row(t, w, colours, row, 2, 2 * TILE);
+    else
+        learn_row(t, w, colours, row, t->radius, AROUND);
 }
 
 WIDE static void fit(const Task *t, const Work *w, int row, const Result *r)
@@ -502,86 +667,74 @@ WIDE static void smooth(const Task *t, const Work *w, int row)
         smooth_row(t, w, row, t->smoothing);
 }
 
-static void one_pass(const Task *t, const Work *w, const Plane *colours, const Result *r)
+static void one_pass(const Task *t, const Work *w, const Plane *mask, const Plane *colours, const Result *r)
 {
+    memset(w->cleared, 0, w->cleared_bytes);
     for (int k = 0; k < 3; k++)
         memset(r->gain[k], 0, sizeof(int16_t) * (size_t)t->rows * (size_t)t->cols);
-    for (int row = 0; row < t->rows; row++) {
-        const float *restrict mask = w->mask + (Py_ssize_t)row * w->wide;
-        int16_t *restrict offset = r->offset + (Py_ssize_t)row * t->cols;
-        for (int x = 0; x < t->cols; x++)
-            offset[x] = fixed_alpha(mask[x]);
-    }
     for (int row = 0; row < t->half_rows; row++)
-        survey(t, w, row);
+        survey(t, w, mask, r, row);
     for (int row = 0; row < t->half_rows; row++)
         share(t, w, row);
-    mark(t, w);
+    for (int row = 0; row < t->half_rows; row++)
+        want(t, w, colours, row);
     for (int row = 0; row < t->radius && row < t->half_rows; row++)
-        learn_row(t, w, colours, row);
-    /* A row of fits, the row that can be averaged then, and the rows of the full grid that can be filled in then.
+        learn(t, w, colours, row);
+    /* Each stage has what it needs from the round before: what is still on its way to the cache would be waited for.
      * The mask is overwritten behind what is still learnt from. */
-    for (int row = 0; row <= t->half_rows + t->smoothing; row++) {
-        int averaged = row - t->smoothing, filled = averaged - 1;
-        if (row + t->radius < t->half_rows)
-            learn_row(t, w, colours, row + t->radius);
-        if (row < t->half_rows)
-            fit(t, w, row, r);
+    for (int round = 0; round < t->half_rows + t->smoothing + 4; round++) {
+        const int learnt = round + t->radius, fitted = round - 1;
+        const int averaged = fitted - t->smoothing - 1, filled = averaged - 2;
+        if (filled >= 0)
+            expand(t, w, colours, r, filled);
         if (averaged >= 0 && averaged < t->half_rows)
             smooth(t, w, averaged);
-        for (int fine = 2 * filled; filled >= 0 && fine <= 2 * filled + 1; fine++)
-            if (fine < t->rows)
-                expand_row(t, w, colours, r, fine);
+        if (fitted >= 0 && fitted < t->half_rows)
+            fit(t, w, fitted, r);
+        if (learnt < t->half_rows)
+            learn(t, w, colours, learnt);
     }
 }
 
 /* Nodes around which the fit says next to nothing, or next to everything, everywhere: they say just that, and need
- * not be blended. */
-WIDE static void settle(const Task *t, const Work *w, const Result *r)
+ * not be blended. One row of the half grid. */
+WIDE static void settle(const Task *t, const Work *w, const Result *r, int row)
 {
     const float none = t->negligible, all = 1 - t->negligible;
-    for (int row = 0; row < t->rows; row++) {
-        const float *here = w->mask + (Py_ssize_t)row * w->wide;
-        const float *above = row > 0 ? here - w->wide : here, *below = row + 1 < t->rows ? here + w->wide : here;
-        for (int block = 0; block < w->blocks; block++) {
-            if (!w->needed[row / 2 * w->blocks + block])
-                continue;
-            int start = block * SPAN, count = t->cols - start < SPAN ? t->cols - start : SPAN;
-            const float *lines[3] = {above + start, here + start, below + start};
-            float rim[3][SPAN + 2];
-            int32_t nothing[SPAN], everything[SPAN], settled = 0;
-            if (start == 0 || start + SPAN >= t->cols) /* the outermost nodes stand for what is beyond them */
-                for (int k = 0; k < 3; k++) {
-                    for (int i = -1; i <= SPAN; i++) {
-                        int x = start + i < 0 ? 0 : start + i < t->cols ? start + i : t->cols - 1;
-                        rim[k][i + 1] = lines[k][x - start];
-                    }
-                    lines[k] = rim[k] + 1;
-                }
-            const float *restrict a = lines[0], *restrict b = lines[1], *restrict c = lines[2];
-            for (int i = 0; i < SPAN; i++) {
-                float low = least(least(a[i - 1], a[i]), a[i + 1]), high = most(most(a[i - 1], a[i]), a[i + 1]);
-                low = least(least(least(b[i - 1], b[i]), b[i + 1]), low), high = most(most(most(b[i - 1], b[i]), b[i + 1]), high);
-                low = least(least(least(c[i - 1], c[i]), c[i + 1]), low), high = most(most(most(c[i - 1], c[i]), c[i + 1]), high);
-                nothing[i] = high < none ? -1 : 0;
-                everything[i] = low > all ? -1 : 0;
+    const float *lines[4];
+    for (int k = 0; k < 4; k++) {
+        int line = 2 * row - 1 + k;
+        line = line < 0 ? 0 : line < t->rows ? line : t->rows - 1;
+        lines[k] = w->mask + (Py_ssize_t)line * w->wide;
+    }
+    for (int tile = 0; tile < w->needed_count[row]; tile++) {
+        const int start = 2 * w->needed[row * w->most + tile], count = t->cols - start;
+        float high[4][SPAN], low[4][SPAN];
+        for (int k = 0; k < 4; k++) {
+            const float *restrict at = lines[k] + start;
+            EACH_LANE(i, SPAN) {
+                high[k][i] = most(most(at[i - 1], at[i]), at[i + 1]);
+                low[k][i] = least(least(at[i - 1], at[i]), at[i + 1]);
             }
-            for (int i = 0; i < SPAN; i++)
-                settled |= nothing[i] | everything[i];
-            if (!settled)
-                continue;
-            Py_ssize_t at = (Py_ssize_t)row * t->cols + start;
-            int16_t kept[SPAN] = {0}, sure[SPAN], unsure[SPAN];
-            for (int i = 0; i < SPAN; i++) {
+        }
+        for (int fine = 0; fine < 2 && 2 * row + fine < t->rows; fine++) {
+            int16_t unsure[SPAN], sure[SPAN], kept[SPAN] = {0};
+            int32_t nothing[SPAN], everything[SPAN];
+            EACH_LANE(i, SPAN) {
+                nothing[i] = most(most(high[fine][i], high[fine + 1][i]), high[fine + 2][i]) < none ? -1 : 0;
+                everything[i] = least(least(low[fine][i], low[fine + 1][i]), low[fine + 2][i]) > all ? -1 : 0;
+            }
+            EACH_LANE(i, SPAN) {
                 sure[i] = (int16_t)(everything[i] & ALPHA_ONE);
                 unsure[i] = (int16_t)~(nothing[i] | everything[i]);
             }
             for (int k = 0; k < FITS; k++) {
-                int16_t *plane = (k < 3 ? r->gain[k] : r->offset) + at;
-                copy_wide(kept, plane, count, sizeof(int16_t));
-                for (int i = 0; i < SPAN; i++)
-                    kept[i] = (int16_t)((kept[i] & unsure[i]) | (k < 3 ? 0 : sure[i]));
-                copy_wide(plane, kept, count, sizeof(int16_t));
+                int16_t *plane = result_at(t, r, k, 2 * row + fine, start);
+                int16_t *at = count < SPAN ? memcpy(kept, plane, (size_t)count * sizeof(int16_t)) : plane;
+                EACH_LANE(i, SPAN)
+                    at[i] = (int16_t)((at[i] & unsure[i]) | (k < 3 ? 0 : sure[i]));
+                if (count < SPAN)
+                    memcpy(plane, kept, (size_t)count * sizeof(int16_t));
             }
         }
     }
@@ -589,16 +742,15 @@ WIDE static void settle(const Task *t, const Work *w, const Result *r)
 
 static void refine(const Task *t, const Work *w, const Plane *mask, const Plane *colours, const Result *r)
 {
-    stretch(t, w, mask);
-    for (int pass = 0; pass < t->passes; pass++) {
-        if (pass > 0 && t->rows % 2)
-            memcpy(w->mask + (Py_ssize_t)t->rows * w->wide, w->mask + (Py_ssize_t)(t->rows - 1) * w->wide,
-                   sizeof(float) * (size_t)w->wide);
-        for (int row = 0; pass > 0 && t->cols % 2 && row < 2 * t->half_rows; row++)
-            w->mask[(Py_ssize_t)row * w->wide + t->cols] = w->mask[(Py_ssize_t)row * w->wide + t->cols - 1];
-        one_pass(t, w, colours, r);
+    for (int pass = 0; pass < t->passes; pass++)
+        one_pass(t, w, pass == 0 ? mask : NULL, colours, r);
+    for (int row = 0; row < t->rows; row++) { /* the outermost nodes stand for what is beyond them */
+        float *line = w->mask + (Py_ssize_t)row * w->wide;
+        line[-1] = line[0];
+        line[t->cols] = line[t->cols - 1];
     }
-    settle(t, w, r);
+    for (int row = 0; row < t->half_rows; row++)
+        settle(t, w, r, row);
 }
 
 /* Not cut off at 0 and 1: what lies beyond makes the edge between two nodes a little steeper. */
@@ -616,49 +768,53 @@ WIDE static void draw_out(const Plane *mask, const Plane *offset, float level)
 static void *carve(char **free_memory, size_t bytes)
 {
     char *start = *free_memory;
-    *free_memory += (bytes + 15) & ~(size_t)15;
+    *free_memory += (bytes + 31) & ~(size_t)31;
     return start;
 }
 
 static void *work_create(Work *w, const Task *t)
 {
-    w->blocks = (t->half_cols + BLOCK - 1) / BLOCK;
-    w->stride = w->blocks * BLOCK + 2 * MAX_RADIUS;
-    w->wide = w->blocks * SPAN;
-    const size_t rows = (size_t)t->half_rows, stride = (size_t)w->stride, blocks = (size_t)w->blocks;
+    w->stride = (LEFT + t->half_cols + RIGHT + TILE - 1) / TILE * TILE;
+    w->wide = 2 * w->stride;
+    w->most = (t->half_cols + TILE - 1) / TILE;
+    const size_t rows = (size_t)t->half_rows, stride = (size_t)w->stride, most = (size_t)w->most;
     const size_t kept = 2 * (size_t)t->radius + 2, averaged = 2 * (size_t)t->smoothing + 1;
-    const size_t floats = 2 * rows * (size_t)w->wide + 2 * rows * stride +
-                          stride * (MOMENTS + averaged * FITS + 2 * FIELDS + 3);
-    char *memory = PyMem_Malloc(sizeof(float) * floats + sizeof(Moments) * kept * blocks + rows * (stride + 3 * blocks) +
-                                       16 * 16), *cursor = memory;
+    const size_t mask = (size_t)t->rows * (size_t)w->wide;
+    const size_t floats = mask + stride * (3 * rows + kept * MOMENTS + averaged * FITS + 2 * FIELDS + 3);
+    char *memory = PyMem_Malloc(sizeof(float) * floats + sizeof(int) * (rows * most + rows + most) +
+                                stride * (2 * rows + 2) + 32 * 19), *cursor = memory;
     if (memory == NULL) {
         PyErr_NoMemory();
         return NULL;
     }
-    w->mask = carve(&cursor, sizeof(float) * 2 * rows * (size_t)w->wide);
-    w->share = carve(&cursor, sizeof(float) * rows * stride);
+    cursor = (char *)(((uintptr_t)memory + 31) & ~(uintptr_t)31);
+    w->mask = (float *)carve(&cursor, sizeof(float) * mask) + 2 * LEFT;
+    w->needed = carve(&cursor, sizeof(int) * rows * most);
+    w->needed_count = carve(&cursor, sizeof(int) * rows);
+    w->tiles = carve(&cursor, sizeof(int) * most);
+    w->column = carve(&cursor, stride);
     char *zeros = cursor; /* of what is read beyond the grid, or before it is written */
-    w->uncertainty = carve(&cursor, sizeof(float) * rows * stride);
-    w->moments = carve(&cursor, sizeof(Moments) * kept * blocks);
-    w->sums = carve(&cursor, sizeof(float) * MOMENTS * stride);
-    w->fits = carve(&cursor, sizeof(float) * averaged * FITS * stride);
-    w->fields = carve(&cursor, sizeof(float) * 2 * FIELDS * stride);
-    w->inside = carve(&cursor, sizeof(float) * stride);
-    w->window_part = carve(&cursor, sizeof(float) * stride);
-    w->smooth_part = carve(&cursor, sizeof(float) * stride);
-    w->kind = carve(&cursor, rows * stride);
-    w->needed = carve(&cursor, rows * blocks);
-    w->learnt = carve(&cursor, rows * blocks);
-    w->fitted = carve(&cursor, rows * blocks);
+    w->kind = (uint8_t *)carve(&cursor, rows * stride) + LEFT;
+    w->wanted = (uint8_t *)carve(&cursor, rows * stride) + LEFT;
+    w->flags = (uint8_t *)carve(&cursor, stride) + LEFT;
+    w->sampled = (float *)carve(&cursor, sizeof(float) * rows * stride) + LEFT;
+    w->sums = (float *)carve(&cursor, sizeof(float) * kept * MOMENTS * stride) + LEFT;
+    w->fits = (float *)carve(&cursor, sizeof(float) * averaged * FITS * stride) + LEFT;
+    w->inside = (float *)carve(&cursor, sizeof(float) * stride) + LEFT;
+    w->window_part = (float *)carve(&cursor, sizeof(float) * stride) + LEFT;
+    w->smooth_part = (float *)carve(&cursor, sizeof(float) * stride) + LEFT;
     memset(zeros, 0, (size_t)(cursor - zeros));
-    for (size_t row = 0; t->cols < w->wide && row < 2 * rows; row++)
-        memset(w->mask + row * (size_t)w->wide + t->cols, 0, sizeof(float) * (size_t)(w->wide - t->cols));
+    w->cleared = cursor;
+    w->uncertainty = (float *)carve(&cursor, sizeof(float) * rows * stride) + LEFT;
+    w->share = (float *)carve(&cursor, sizeof(float) * rows * stride) + LEFT;
+    w->fields = (float *)carve(&cursor, sizeof(float) * 2 * FIELDS * stride) + LEFT;
+    w->cleared_bytes = (size_t)(cursor - w->cleared);
     const int reach[2] = {t->radius, t->smoothing}, last = t->half_cols - 1;
     for (int x = 0; x <= last; x++) {
-        w->inside[MAX_RADIUS + x] = 1;
+        w->inside[x] = 1;
         for (int k = 0; k < 2; k++) {
             int left = x < reach[k] ? 0 : x - reach[k], right = x + reach[k] < last ? x + reach[k] : last;
-            (k ? w->smooth_part : w->window_part)[MAX_RADIUS + x] = 1 / (float)(right - left + 1);
+            (k ? w->smooth_part : w->window_part)[x] = 1 / (float)(right - left + 1);
         }
     }
     return memory;
@@ -671,7 +827,7 @@ static PyObject *matte_refine(PyObject *self, PyObject *args)
     static const char *const names[ARRAYS] = {"mask", "y", "u", "v", "gain", "offset", "colour"};
     static const char formats[ARRAYS] = {'f', 'B', 'B', 'B', 'h', 'h', 'B'};
     PyObject *arrays[ARRAYS];
-    Task t;
+    Task t = {.zero = 0, .one = 1, .limit = FIXED_LIMIT, .light = 240, .dark = 16};
     if (!PyArg_ParseTuple(args, "OOOOOOOiiifffffffff", &arrays[0], &arrays[1], &arrays[2], &arrays[3], &arrays[4],
                           &arrays[5], &arrays[6], &t.radius, &t.smoothing, &t.passes, &t.epsilon, &t.chroma_scale,
                           &t.weight_floor, &t.low, &t.high, &t.sharpness, &t.level, &t.steepest,
@@ -687,7 +843,8 @@ static PyObject *matte_refine(PyObject *self, PyObject *args)
     Py_ssize_t rows = planes[0].rows, cols = planes[0].cols;
     if (rows < 1 || cols < 1 || rows > MAX_SIDE || cols > MAX_SIDE || t.radius < 1 || t.radius > 2 * MAX_RADIUS ||
         t.smoothing < 0 || t.smoothing > 2 * MAX_RADIUS || t.passes < 1 || t.passes > 4 || !(t.epsilon > 0) ||
-        !(t.low < t.high) || !(t.weight_floor > 0) || !(t.chroma_scale > 0) || !(t.steepest > 0) || !(t.negligible < 0.5f) || !(t.level >= 0 && t.level < 0.5f)) {
+        !(t.low < t.high) || !(t.weight_floor > 0) || !(t.chroma_scale > 0) || !(t.steepest > 0) ||
+        !(t.negligible < 0.5f) || !(t.level >= 0 && t.level < 0.5f)) {
         PyErr_SetString(PyExc_ValueError, "a parameter or a size is out of its range");
         goto done;
     }
@@ -753,7 +910,8 @@ done:
 }
 
 static PyMethodDef methods[] = {
-    {"draw_out", matte_draw_out, METH_VARARGS, "draw_out(mask, offset, level): a mask as an alpha, see edge_seg/matte.py"},
+    {"draw_out", matte_draw_out, METH_VARARGS,
+     "draw_out(mask, offset, level): a mask as an alpha, see edge_seg/matte.py"},
     {"refine", matte_refine, METH_VARARGS, "Local colour models of a mask, see edge_seg/matte.py"},
     {NULL, NULL, 0, NULL},
 };
