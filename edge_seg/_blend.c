@@ -2,8 +2,8 @@
  *
  * alpha = clip(offset + gain . (colour - 128) / 255, 0, 1), with offset and gain interpolated bilinearly from the
  * coarse grid (edge_seg/matte.py), all in 16-bit fixed point. Most of a picture is wholly person or wholly
- * background and is copied. Only what is neither is computed, in blocks of 16x2 pixels of luma and the 8x1 of chroma
- * over them: all of their loops have one length, so that no loop ends in single pixels and no branch is guessed wrong.
+ * background and is copied. Only what is neither is computed, two blocks of 16x2 pixels of luma and 8x1 of chroma at
+ * a time: all of their loops have one length, so that no loop ends in single pixels and no branch is guessed wrong.
  * There the person's colour is the frame's, drawn towards the colour that the person has nearby as far as the pixel
  * is transparent: the old background goes out of it.
  *
@@ -12,16 +12,19 @@
 #include "_buffers.h"
 
 #define ALPHA_ONE 1027 /* alpha 1.0; a bit more than 1024, so that it still saturates after rounding down */
-#define NOTHING 2      /* an offset up to here is alpha 0 */
+#define NOTHING 2      /* an offset up to here is alpha 0; with gains, what is less */
 #define COLOUR_ONE 16  /* colours, while they are interpolated */
-#define BLOCK 16       /* columns of luma that are blended at a time */
+#define BLOCK 16       /* columns of luma that are copied, or blended, as a whole; blending takes two at a time */
 #define HALF (BLOCK / 2)
 #define SLOTS 8        /* at least the 6 grid rows that a pair of luma rows and their chroma row lie between */
 #define NODES 8        /* of the grid that fit a register */
 #define MAX_SIDE 16384
+#define LINE 64        /* bytes of a line of the cache */
+#define AHEAD 2        /* pairs of rows that pictures are asked for before they are blended */
 #define STRIP 16       /* pairs of rows that are copied at once: they stay in the second-level cache */
 
-enum { OFFSET, GAIN_Y, GAIN_U, GAIN_V, COLOUR_Y, COLOUR_UV, FIELDS }; /* of the last, U lies before V */
+/* At luma's columns, even ones and behind them odd ones; but three colours at chroma's. */
+enum { OFFSET, GAIN_Y = 2, GAIN_U = 4, GAIN_V = 6, COLOUR = 8, FIELDS = 11 };
 enum { BAND, BACK, FRONT }; /* BACK & FRONT is BAND: what is not one or the other as a whole */
 
 typedef struct {
@@ -47,10 +50,11 @@ typedef struct {
 
 typedef struct {
     int first_node;
-    Pick luma[2], chroma;
+    Pick luma[2], chroma; /* luma: even columns, odd ones */
 } Column; /* of blocks */
 
-typedef int16_t Wide[FIELDS][BLOCK]; /* a row of the grid at the picture's columns of a block */
+/* A row of the grid at the picture's columns of two blocks: this one and the next, whose half is that one's first. */
+typedef int16_t Wide[FIELDS][2 * HALF];
 
 typedef struct { int start, stop, kind; } Span; /* blocks */
 
@@ -61,14 +65,14 @@ typedef struct {
     Axis across, half_across, down, half_down;
     int *cell_start;         /* [nodes + 1]: the first column of each cell */
     Column *columns;         /* [blocks], if narrow */
+    uint8_t *kinds;          /* [rows][kind_stride]: what each grid row says about each block */
+    int kind_stride;
+    uint8_t *node_kind;      /* [rows][cols] */
+    uint8_t *kind;           /* [kind_stride]: what the grid rows around the row pair agree on */
+    Span *spans;             /* [blocks] */
     int node_row[SLOTS];     /* cached grid rows */
-    int used[SLOTS], uses;   /* when each slot was last asked for */
-    uint8_t *kinds[SLOTS];   /* of those rows: BACK or FRONT where alpha is 0 or 256 whatever the colour, else BAND */
     Wide *wide[SLOTS];       /* of those rows */
     uint8_t *is_wide[SLOTS]; /* of those rows, per block: whether `wide` is filled in */
-    uint8_t *kind;           /* [cols]: what the grid rows around the row pair agree on */
-    uint8_t *block_kind;     /* [blocks] */
-    Span *spans;             /* [blocks] */
     int span_count, span_top, span_bottom;
 } Work;
 
@@ -76,33 +80,35 @@ typedef struct {
 
 /* --- where things lie ------------------------------------------------------------------------------------------- */
 
-/* Of samples at first, first + step, ..., at most 2 size - 1, in half pixels, centres aligned. Quotients of doubles are
- * exact enough: they are at least 2^-16 from the next whole number, if not whole. */
-static void axis_init(Axis *axis, int count, int first, int step, int size, int nodes)
+/* Of samples at first, first + step, ..., at most 2 size - 1, in half pixels, centres aligned. All quotients are whole,
+ * or at least 2^-15 from the next whole number: products of doubles are exact enough. */
+WIDE static void axis_init(Axis *axis, int count, int first, int step, int size, int nodes)
 {
-    const double unit = 2.0 * size;
+    const double per_unit = 1 / (2.0 * size), hair = 1.0 / 131072;
+    const int unit = 2 * size, last = nodes - 1;
     int *restrict cells = axis->cell;
     int16_t *restrict fraction = axis->fraction;
     uint8_t *restrict second = axis->second;
     for (int i = 0; i < count; i++) {
         int position = first + step * i;
-        position = position < 2 * size ? position : 2 * size - 1;
-        int numerator = position * nodes - size; /* in units of 1 / (2 * size) */
+        position = position < unit ? position : unit - 1;
+        int numerator = position * nodes - size; /* in units of 1 / unit */
         numerator = numerator > 0 ? numerator : 0;
-        int cell = (int)(numerator / unit);
-        int weight = (int)((numerator - cell * unit) * 65536 / unit);
-        weight = cell < nodes - 1 ? weight : 0;
-        cells[i] = cell < nodes - 1 ? cell : nodes - 1;
-        fraction[i] = (int16_t)(weight < 32768 ? weight : weight - 65536);
+        int cell = (int)(numerator * per_unit + hair);
+        int weight = (int)((numerator - cell * unit) * (65536 * per_unit) + hair);
+        weight = cell < last ? weight : 0;
+        cells[i] = cell < last ? cell : last;
+        fraction[i] = (int16_t)weight; /* less 65536 where the second node is the nearer one */
         second[i] = weight >= 32768;
     }
 }
 
-/* The nodes beside samples `from` on, counted from `first_node`; samples beyond the last are like the last. */
-static void pick_init(Pick *pick, const Axis *axis, int from, int count, int first_node, int nodes)
+/* The nodes beside samples `from`, `from` + `step`, ..., counted from `first_node`; samples beyond the last are like
+ * the last. */
+static void pick_init(Pick *pick, const Axis *axis, int from, int step, int count, int first_node, int nodes)
 {
     for (int i = 0; i < HALF; i++) {
-        int x = from + i < count ? from + i : count - 1;
+        int x = from + step * i < count ? from + step * i : count - 1;
         int first = axis->cell[x], second = first + 1 < nodes ? first + 1 : first;
         int near = axis->second[x] ? second : first;
         pick->fraction[i] = axis->fraction[x];
@@ -127,85 +133,75 @@ static void columns_init(Work *w, int nodes)
         int node = cell[block * BLOCK];
         column->first_node = node = node < nodes - NODES ? node : nodes - NODES;
         for (int k = 0; k < 2; k++)
-            pick_init(&column->luma[k], &w->across, block * BLOCK + k * HALF, w->width, node, nodes);
-        pick_init(&column->chroma, &w->half_across, block * HALF, half_width, node, nodes);
+            pick_init(&column->luma[k], &w->across, block * BLOCK + k, 2, w->width, node, nodes);
+        pick_init(&column->chroma, &w->half_across, block * HALF, 1, half_width, node, nodes);
     }
 }
 
-/* How many bytes from `at` on, at most `count`, equal the first. */
-static int run_length(const uint8_t *at, int count)
+/* The first of the bytes behind `from` that differs from the one before it; `count` if none does. */
+INLINED int next_change(const uint8_t *bytes, int from, int count)
 {
-    uint64_t pattern = at[0] * UINT64_C(0x0101010101010101), word;
-    int n = 0;
-    for (; n + 8 <= count; n += 8) {
-        memcpy(&word, at + n, 8);
-        if (word != pattern)
-            break;
+    for (int i = from + 1; i < count; i += 8) {
+        uint64_t change = eight(bytes + i) ^ eight(bytes + i - 1);
+        if (change != 0)
+            return i + first_of(change) < count ? i + first_of(change) : count;
     }
-    while (n < count && at[n] == at[0])
-        n++;
-    return n;
+    return count;
 }
 
-WIDE static void kinds_fill(const int16_t *restrict offset, const int16_t *restrict gain, Py_ssize_t plane, int n, uint8_t *restrict kinds)
+/* Of all nodes: BACK or FRONT where alpha is 0 or 256 whatever the colour, else BAND. */
+INLINED void kinds_of_nodes(const Grid *grid, uint8_t *restrict kinds)
 {
-    if (gain == NULL) {
-        for (int i = 0; i < n; i++)
+    const Py_ssize_t n = (Py_ssize_t)grid->rows * grid->cols;
+    const int16_t *restrict offset = grid->offset, *restrict y = grid->gain;
+    if (y == NULL) {
+        for (Py_ssize_t i = 0; i < n; i++)
             kinds[i] = (uint8_t)((offset[i] <= NOTHING ? BACK : 0) | (offset[i] >= ALPHA_ONE ? FRONT : 0));
         return;
     }
-    const int16_t *restrict u = gain + plane, *restrict v = u + plane;
-    for (int i = 0; i < n; i++) {
-        int16_t kind = (int16_t)((offset[i] <= NOTHING ? BACK : 0) | (offset[i] >= ALPHA_ONE ? FRONT : 0));
-        kinds[i] = (uint8_t)((int16_t)(gain[i] | u[i] | v[i]) == 0 ? kind : 0);
+    const int16_t *restrict u = y + n, *restrict v = u + n;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        int16_t kind = (int16_t)((offset[i] < NOTHING ? BACK : 0) | (offset[i] >= ALPHA_ONE ? FRONT : 0));
+        kinds[i] = (uint8_t)((int16_t)(y[i] | u[i] | v[i]) == 0 ? kind : 0);
     }
 }
 
-static int load_row(Work *w, const Grid *grid, int row)
+/* What each grid row says about the blocks. */
+WIDE static void find_kinds(const Work *w, const Grid *grid)
 {
-    int slot = 0, n = grid->cols;
-    for (int k = 0; k < SLOTS; k++) {
-        if (w->node_row[k] == row) {
-            w->used[k] = ++w->uses;
-            return k;
+    const int n = grid->cols, *cell_start = w->cell_start;
+    kinds_of_nodes(grid, w->node_kind);
+    for (int row = 0; row < grid->rows; row++) {
+        const uint8_t *restrict nodes = w->node_kind + (Py_ssize_t)row * n;
+        uint8_t *restrict kinds = w->kinds + (Py_ssize_t)row * w->kind_stride;
+        memset(kinds, BACK | FRONT, (size_t)w->kind_stride);
+        /* A run of nodes of one kind, from the cell that it begins in the midst of to the cell that it ends in. */
+        for (int i = 0, next; i < n; i = next) {
+            next = next_change(nodes, i, n);
+            const int start = cell_start[i > 0 ? i - 1 : 0], last = cell_start[next] - 1;
+            if (last < start) /* no pixel lies there: the grid is the finer one */
+                continue;
+            for (int block = start / BLOCK; block <= last / BLOCK; block++)
+                kinds[block] &= nodes[i];
         }
-        slot = w->used[k] < w->used[slot] ? k : slot;
     }
-    w->node_row[slot] = row;
-    w->used[slot] = ++w->uses;
-    memset(w->is_wide[slot], 0, (size_t)w->blocks);
-    Py_ssize_t at = (Py_ssize_t)row * n, plane = (Py_ssize_t)grid->rows * n;
-    kinds_fill(grid->offset + at, grid->gain ? grid->gain + at : NULL, plane, n, w->kinds[slot]);
-    return slot;
 }
 
 /* What the grid rows top to bottom agree on, as runs of blocks. */
-static void find_spans(Work *w, const Grid *grid, int top, int bottom)
+WIDE static void find_spans(Work *w, int top, int bottom)
 {
-    const int n = grid->cols, *cell_start = w->cell_start;
     uint8_t *restrict kind = w->kind;
-    for (int row = top; row <= bottom; row++) {
-        const uint8_t *restrict kinds = w->kinds[load_row(w, grid, row)];
-        if (row == top)
-            memcpy(kind, kinds, (size_t)n);
-        for (int i = 0; i < n; i++)
-            kind[i] &= kinds[i];
-    }
-    for (int i = 0; i + 1 < n; i++) /* from nodes to the cells between them */
-        kind[i] &= kind[i + 1];
-    memset(w->block_kind, BACK | FRONT, (size_t)w->blocks);
-    for (int i = 0, next; i < n; i = next) {
-        next = i + run_length(kind + i, n - i);
-        int start = cell_start[i], last = cell_start[next] - 1;
-        if (last < start) /* no pixel lies there: the grid is the finer one */
-            continue;
-        for (int block = start / BLOCK; block <= last / BLOCK; block++)
-            w->block_kind[block] &= kind[i];
+    const int stride = w->kind_stride;
+    memcpy(kind, w->kinds + (Py_ssize_t)top * stride, (size_t)stride);
+    for (int row = top + 1; row <= bottom; row++) {
+        const uint8_t *restrict more = w->kinds + (Py_ssize_t)row * stride;
+        for (int i = 0; i < stride; i++)
+            kind[i] &= more[i];
     }
     w->span_count = 0;
     for (int i = 0, next; i < w->blocks; i = next) {
-        next = i + run_length(w->block_kind + i, w->blocks - i);
-        w->spans[w->span_count++] = (Span){.start = i, .stop = next, .kind = w->block_kind[i]};
+        next = next_change(kind, i, w->blocks);
+        w->spans[w->span_count++] = (Span){.start = i, .stop = next, .kind = kind[i]};
     }
     w->span_top = top;
     w->span_bottom = bottom;
@@ -232,43 +228,64 @@ INLINED void pick_lanes(const int16_t nodes[NODES], const uint8_t bytes[2 * HALF
         out[i] = nodes[bytes[2 * i] / 2];
 }
 
-INLINED void interpolate(const Pick *pick, const int16_t nodes[NODES], int shuffles, int16_t *restrict out)
+/* A field of a block: into its own place, and behind the field of the block before. */
+INLINED void store_twice(int16_t *out, const int16_t values[HALF])
+{
+    memcpy(out, values, HALF * sizeof(int16_t));
+    memcpy(out - FIELDS * 2 * HALF + HALF, values, HALF * sizeof(int16_t));
+}
+
+/* What becomes of an offset. Half of what alpha is divided by in the end is added: it rounds. With gains it is halved,
+ * so that no sum of terms leaves 16 bits. */
+enum { AS_IT_IS, WHOLE, HALVED };
+
+INLINED int16_t prepared(int16_t value, int how)
+{
+    return (int16_t)(how == AS_IT_IS ? value : (how == HALVED ? value >> 1 : value) + 1);
+}
+
+INLINED void interpolate(const Pick *pick, const int16_t nodes[NODES], int shuffles, int how, int16_t *restrict out)
 {
     int16_t near[HALF], first[HALF], second[HALF], value[HALF];
     pick_lanes(nodes, pick->near, shuffles, near);
     pick_lanes(nodes, pick->first, shuffles, first);
     pick_lanes(nodes, pick->second, shuffles, second);
-    for (int i = 0; i < HALF; i++)
-        value[i] = (int16_t)(near[i] + ((pick->fraction[i] * (int16_t)(second[i] - first[i])) >> 16));
-    memcpy(out, value, sizeof value);
+    EACH_LANE(i, HALF)
+        value[i] = prepared((int16_t)(near[i] + ((pick->fraction[i] * (int16_t)(second[i] - first[i])) >> 16)), how);
+    store_twice(out, value);
 }
+
+/* Half of what is divided by in the end is added: it rounds. */
+INLINED int16_t colour_node(uint8_t code) { return (int16_t)(code * COLOUR_ONE + COLOUR_ONE / 2); }
 
 INLINED void colours_load(const uint8_t *from, int16_t nodes[NODES])
 {
     uint8_t code[NODES];
     memcpy(code, from, sizeof code);
     for (int i = 0; i < NODES; i++)
-        nodes[i] = (int16_t)(code[i] * COLOUR_ONE);
+        nodes[i] = colour_node(code[i]);
 }
 
-INLINED void widen_narrow(const Work *w, const Grid *grid, int row, int block, Wide *wide, const int shuffles)
+INLINED void widen_narrow(const Work *w, const Grid *grid, int row, int block, Wide *wide, const int shuffles,
+                          const int fitted)
 {
     const Column *column = &w->columns[block];
-    const Py_ssize_t plane = (Py_ssize_t)grid->rows * grid->cols, at = (Py_ssize_t)row * grid->cols + column->first_node;
+    const Py_ssize_t plane = (Py_ssize_t)grid->rows * grid->cols;
+    const Py_ssize_t at = (Py_ssize_t)row * grid->cols + column->first_node;
     int16_t nodes[NODES];
-    for (int k = OFFSET; k <= (grid->gain ? GAIN_V : OFFSET); k++) {
-        memcpy(nodes, k == OFFSET ? grid->offset + at : grid->gain + (k - GAIN_Y) * plane + at, sizeof nodes);
-        for (int half = 0; half < 2; half++)
-            interpolate(&column->luma[half], nodes, shuffles, (*wide)[k] + half * HALF);
+    memcpy(nodes, grid->offset + at, sizeof nodes);
+    for (int odd = 0; odd < 2; odd++)
+        interpolate(&column->luma[odd], nodes, shuffles, fitted ? HALVED : WHOLE, (*wide)[OFFSET + odd]);
+    for (int k = 0; fitted && k < 3; k++) {
+        memcpy(nodes, grid->gain + k * plane + at, sizeof nodes);
+        for (int odd = 0; odd < 2; odd++)
+            interpolate(&column->luma[odd], nodes, shuffles, AS_IT_IS, (*wide)[GAIN_Y + 2 * k + odd]);
     }
     if (grid->colour == NULL)
         return;
-    colours_load(grid->colour + at, nodes);
-    for (int half = 0; half < 2; half++)
-        interpolate(&column->luma[half], nodes, shuffles, (*wide)[COLOUR_Y] + half * HALF);
-    for (int k = 0; k < 2; k++) {
-        colours_load(grid->colour + (k + 1) * plane + at, nodes);
-        interpolate(&column->chroma, nodes, shuffles, (*wide)[COLOUR_UV] + k * HALF);
+    for (int k = 0; k < 3; k++) {
+        colours_load(grid->colour + k * plane + at, nodes);
+        interpolate(&column->chroma, nodes, shuffles, AS_IT_IS, (*wide)[COLOUR + k]);
     }
 }
 
@@ -282,23 +299,28 @@ INLINED int16_t between_nodes(const Axis *axis, int x, int16_t first, int16_t se
 static void widen_slowly(const Work *w, const Grid *grid, int row, int block, Wide *wide)
 {
     const Py_ssize_t plane = (Py_ssize_t)grid->rows * grid->cols, at = (Py_ssize_t)row * grid->cols;
-    const int last = grid->cols - 1, half_width = (w->width + 1) / 2;
+    const int last = grid->cols - 1, half_width = (w->width + 1) / 2, how = grid->gain ? HALVED : WHOLE;
+    int16_t lanes[FIELDS][HALF] = {{0}};
     for (int i = 0; i < BLOCK; i++) {
         int x = block * BLOCK + i < w->width ? block * BLOCK + i : w->width - 1;
         int a = w->across.cell[x], b = a < last ? a + 1 : a;
-        for (int k = OFFSET; k <= (grid->gain ? GAIN_V : OFFSET); k++) {
-            const int16_t *nodes = k == OFFSET ? grid->offset + at : grid->gain + (k - GAIN_Y) * plane + at;
-            (*wide)[k][i] = between_nodes(&w->across, x, nodes[a], nodes[b]);
+        int16_t(*to)[HALF] = lanes + i % 2;
+        to[OFFSET][i / 2] = prepared(between_nodes(&w->across, x, grid->offset[at + a], grid->offset[at + b]), how);
+        for (int k = 0; grid->gain && k < 3; k++) {
+            const int16_t *nodes = grid->gain + k * plane + at;
+            to[GAIN_Y + 2 * k][i / 2] = between_nodes(&w->across, x, nodes[a], nodes[b]);
         }
-        if (grid->colour == NULL)
-            continue;
-        const uint8_t *colour = grid->colour + at;
-        (*wide)[COLOUR_Y][i] = between_nodes(&w->across, x, (int16_t)(colour[a] * COLOUR_ONE), (int16_t)(colour[b] * COLOUR_ONE));
-        x = block * HALF + i % HALF < half_width ? block * HALF + i % HALF : half_width - 1;
-        a = w->half_across.cell[x], b = a < last ? a + 1 : a;
-        colour += (1 + i / HALF) * plane;
-        (*wide)[COLOUR_UV][i] = between_nodes(&w->half_across, x, (int16_t)(colour[a] * COLOUR_ONE), (int16_t)(colour[b] * COLOUR_ONE));
     }
+    for (int i = 0; grid->colour && i < HALF; i++) {
+        int x = block * HALF + i < half_width ? block * HALF + i : half_width - 1;
+        int a = w->half_across.cell[x], b = a < last ? a + 1 : a;
+        for (int k = 0; k < 3; k++) {
+            const uint8_t *nodes = grid->colour + k * plane + at;
+            lanes[COLOUR + k][i] = between_nodes(&w->half_across, x, colour_node(nodes[a]), colour_node(nodes[b]));
+        }
+    }
+    for (int k = 0; k < FIELDS; k++)
+        store_twice((*wide)[k], lanes[k]);
 }
 
 /* Fills in a cached grid row for the blocks of a span, where that was not done for another row of pixels. */
@@ -306,136 +328,159 @@ WIDE static void widen(const Work *w, const Grid *grid, int slot, const Span *sp
 {
     uint8_t *done = w->is_wide[slot];
     const int row = w->node_row[slot];
-    for (int block = span->start; block < span->stop; block++) {
+    const int stop = span->stop + (span->stop - span->start) % 2; /* two are blended at a time */
+    for (int block = span->start; block < stop && block < w->blocks; block++) {
         if (done[block])
             continue;
         done[block] = 1;
         Wide *wide = &w->wide[slot][block];
         if (!w->narrow)
             widen_slowly(w, grid, row, block, wide);
-        else if (w->shuffles)
-            widen_narrow(w, grid, row, block, wide, 1);
+        else if (w->shuffles && grid->gain)
+            widen_narrow(w, grid, row, block, wide, 1, 1);
         else
-            widen_narrow(w, grid, row, block, wide, 0);
+            widen_narrow(w, grid, row, block, wide, w->shuffles, grid->gain != NULL);
     }
 }
 
-/* --- blending ------------------------------------------------------------------------------------------------------ */
+/* --- blending -------------------------------------------------------------------------------------------------- */
 
 /* Where the rows of a pair lie between the grid's rows: both of luma, and chroma's. */
 typedef struct {
     int cell[3], slots[3][2];
-    int near[3]; /* 0 or 1: the slot of the nearer grid row */
+    int16_t far[3]; /* -1 where the second grid row is the nearer one, else 0 */
     int16_t fraction[3];
 } Place;
 
-/* A field between two grid rows: base + fraction * step / 65536, with the nearer row as the base. */
-#define BETWEEN(k) ((int16_t)(base[k][x] + (int16_t)(((int16_t)(second[k][x] - first[k][x]) * fraction) >> 16)))
+/* A field between two grid rows: the nearer one + fraction * step / 65536. */
+INLINED int16_t between(int16_t first, int16_t second, int16_t far, int16_t fraction)
+{
+    int16_t step = (int16_t)(second - first);
+    return (int16_t)(first + (int16_t)(step & far) + (int16_t)((step * fraction) >> 16));
+}
 
-/* gain * (code - 128) / 255, with `centred` from `centre`. */
+/* gain * (code - 128) / 255 / 2, with `centred` from `centre`: halves, so that no sum of them leaves 16 bits. */
 INLINED int16_t term(int16_t gain, int16_t centred) { return (int16_t)((gain * centred) >> 16); }
-INLINED int16_t centre(uint16_t code) { return (int16_t)((uint16_t)(code << 8) ^ 0x8000); }
+INLINED int16_t centre(uint16_t code) { return (int16_t)((int16_t)((uint16_t)(code << 8) ^ 0x8000) >> 1); }
 
-/* (above * alpha + below * (256 - alpha) + 128) / 256 fits 16 bits without a sign. */
+/* above * alpha + below * (256 - alpha) + 128 fits 16 bits without a sign; its high byte is the mixture. */
 INLINED uint16_t mix(uint16_t alpha, uint16_t above, uint16_t below)
 {
-    return (uint16_t)((uint16_t)((uint16_t)(below << 8) + (uint16_t)(alpha * (uint16_t)(above - below)) + 128) >> 8);
+    return (uint16_t)((uint16_t)((uint16_t)(below << 8) + 128) + (uint16_t)(alpha * (uint16_t)(above - below)));
 }
 
-typedef struct { const int16_t (*base)[BLOCK], (*first)[BLOCK], (*second)[BLOCK]; int16_t fraction; } Rows;
-
-INLINED Rows rows_at(const Work *w, const Place *place, int r, int block)
+/* Of two pixels in one element: the even one or the odd one; and back, from a mixture. */
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#define IN_HIGH_BYTE(odd) (!(odd))
+#else
+#define IN_HIGH_BYTE(odd) (odd)
+#endif
+INLINED uint16_t code_of(uint16_t two, int odd) { return (uint16_t)(IN_HIGH_BYTE(odd) ? two >> 8 : two & 255); }
+INLINED uint16_t in_place(uint16_t mixture, int odd)
 {
-    const int16_t(*first)[BLOCK] = w->wide[place->slots[r][0]][block], (*second)[BLOCK] = w->wide[place->slots[r][1]][block];
-    return (Rows){place->near[r] ? second : first, first, second, place->fraction[r]};
+    return (uint16_t)(IN_HIGH_BYTE(odd) ? mixture & 0xff00 : mixture >> 8);
 }
 
-/* Sixteen pixels of luma: alpha, 0 to 256, and the mixture. Pictures come and go in 16 bits: elements of one size
- * fill the registers best. */
-INLINED void luma_block(Rows rows, const uint16_t *restrict front, const uint16_t *restrict back, const int16_t *restrict u,
-                              const int16_t *restrict v, uint16_t *restrict alphas, uint16_t *restrict out, const int fitted,
-                              const int coloured)
+/* What a grid row says about alpha, but for luma: the two rows of a pair have their chroma in common. */
+INLINED int16_t combined(const Wide *wide, int odd, int x, int16_t u, int16_t v)
 {
-    const int16_t(*base)[BLOCK] = rows.base, (*first)[BLOCK] = rows.first, (*second)[BLOCK] = rows.second, fraction = rows.fraction;
-    for (int x = 0; x < BLOCK; x++) {
-        int16_t value = BETWEEN(OFFSET);
-        if (fitted)
-            value = (int16_t)(value + term(BETWEEN(GAIN_Y), centre(front[x])) +
-                              term(BETWEEN(GAIN_U), u[x]) + term(BETWEEN(GAIN_V), v[x]));
-        value = (int16_t)((int16_t)(value + 1) >> 2);
-        value = value < 0 ? 0 : value;
-        uint16_t alpha = (uint16_t)(value > 256 ? 256 : value);
-        uint16_t person = front[x];
-        if (coloured)
-            person = mix(alpha, person, (uint16_t)((uint16_t)(BETWEEN(COLOUR_Y) + COLOUR_ONE / 2) / COLOUR_ONE));
-        alphas[x] = alpha;
-        out[x] = mix(alpha, person, back[x]);
-    }
+    return (int16_t)((*wide)[OFFSET + odd][x] + term((*wide)[GAIN_U + odd][x], u) + term((*wide)[GAIN_V + odd][x], v));
 }
 
-INLINED void chroma_block(Rows rows, const uint16_t *restrict front, const uint16_t *restrict back,
-                                const uint16_t *restrict alphas, uint16_t *restrict out, const int coloured)
+/* The grid rows around both rows of luma and that of chroma. */
+typedef struct {
+    const Wide *first[3], *second[3];
+    int16_t far[3], fraction[3];
+} Rows;
+
+INLINED uint16_t colour_at(const Rows *rows, int block, int k, int x)
 {
-    const int16_t(*base)[BLOCK] = rows.base, (*first)[BLOCK] = rows.first, (*second)[BLOCK] = rows.second, fraction = rows.fraction;
-    for (int x = 0; x < BLOCK; x++) {
-        uint16_t alpha = alphas[x], person = front[x];
-        if (coloured)
-            person = mix(alpha, person, (uint16_t)((uint16_t)(BETWEEN(COLOUR_UV) + COLOUR_ONE / 2) / COLOUR_ONE));
-        out[x] = mix(alpha, person, back[x]);
-    }
+    int16_t first = rows->first[2][block][COLOUR + k][x], second = rows->second[2][block][COLOUR + k][x];
+    return (uint16_t)((uint16_t)between(first, second, rows->far[2], rows->fraction[2]) / COLOUR_ONE);
 }
 
-/* The planes of a block, or of a copy of it. */
+/* The planes of two blocks, or of a copy of them. */
 typedef struct { uint8_t *y[2], *u, *v; } Block;
 
-/* `count` rows of luma, `valid` columns of them, and their chroma. */
-INLINED void blend_block(const Work *w, const Place *place, int block, int count, int valid, const Block *front,
-                               const Block *back, const Block *out, const int fitted, const int coloured)
+/* Alpha, 0 to 256, in row r of a pair. `grid`: by which of the pair's rows to look up the grid rows. */
+INLINED uint16_t alpha_at(const Rows *rows, int r, const int grid, int block, int odd, int x, int16_t u, int16_t v,
+                          uint16_t two, const int fitted)
 {
-    uint8_t codes[BLOCK];
-    uint16_t fore[BLOCK], behind[BLOCK], mixed[BLOCK], chroma[BLOCK], halved[BLOCK];
-    uint16_t alpha[2][BLOCK] = {{0}};
-    int16_t u[BLOCK], v[BLOCK];
-    memcpy(codes, front->u, HALF);
-    memcpy(codes + HALF, front->v, HALF);
-    codes_load(codes, chroma);
-    if (fitted)
-        for (int x = 0; x < HALF; x++) {
-            u[2 * x] = u[2 * x + 1] = centre(chroma[x]);
-            v[2 * x] = v[2 * x + 1] = centre(chroma[HALF + x]);
-        }
+    const Wide *first = &rows->first[grid][block], *second = &rows->second[grid][block];
+    const int16_t far = rows->far[r], fraction = rows->fraction[r];
+    int16_t value;
+    if (fitted) {
+        int16_t gain = between((*first)[GAIN_Y + odd][x], (*second)[GAIN_Y + odd][x], far, fraction);
+        value = between(combined(first, odd, x, u, v), combined(second, odd, x, u, v), far, fraction);
+        value = (int16_t)((int16_t)(value + term(gain, centre(code_of(two, odd)))) >> 1);
+    } else {
+        value = (int16_t)(between((*first)[OFFSET + odd][x], (*second)[OFFSET + odd][x], far, fraction) >> 2);
+    }
+    value = value < 0 ? 0 : value;
+    return (uint16_t)(value > 256 ? 256 : value);
+}
+
+/* A mixture whose person is first drawn towards the colour nearby. */
+INLINED uint16_t mix_all(uint16_t alpha, uint16_t code, uint16_t near, uint16_t behind, const int coloured)
+{
+    return mix(alpha, coloured ? mix(alpha, code, near) >> 8 : code, behind);
+}
+
+INLINED uint16_t two_mixed(uint16_t even_alpha, uint16_t odd_alpha, uint16_t front, uint16_t back, uint16_t near,
+                           const int coloured)
+{
+    uint16_t even = mix_all(even_alpha, code_of(front, 0), near, code_of(back, 0), coloured);
+    uint16_t odd = mix_all(odd_alpha, code_of(front, 1), near, code_of(back, 1), coloured);
+    return (uint16_t)(in_place(even, 0) | in_place(odd, 1));
+}
+
+/* Two blocks, two rows of luma and one of chroma. Even and odd columns of luma are apart: chroma's samples, and its
+ * alpha, have the same place in a register as the pixels they belong to, and bytes become elements of 16 bits without
+ * a shuffle. All that happens is in one loop, so that it happens in registers. `same`: both rows of luma lie between
+ * the same grid rows. */
+INLINED void blend_block(const Rows *rows, int block, const Block *front, const Block *back, const Block *out,
+                         const int fitted, const int coloured, const int same)
+{
+    uint16_t fore[2][BLOCK], behind[2][BLOCK], mixed[2][BLOCK];
+    uint16_t u[BLOCK], v[BLOCK], behind_u[BLOCK], behind_v[BLOCK], mixed_u[BLOCK], mixed_v[BLOCK];
     for (int r = 0; r < 2; r++) {
-        if (r < count) {
-            codes_load(front->y[r], fore);
-            codes_load(back->y[r], behind);
-            luma_block(rows_at(w, place, r, block), fore, behind, u, v, alpha[r], mixed, fitted, coloured);
-            codes_store(mixed, out->y[r]);
-        } else {
-            memcpy(alpha[r], alpha[0], sizeof alpha[0]);
-        }
-        if (valid % 2)
-            alpha[r][valid] = alpha[r][valid - 1];
+        copy_lanes(fore[r], front->y[r], sizeof fore[r]);
+        copy_lanes(behind[r], back->y[r], sizeof behind[r]);
     }
-    for (int x = 0; x < HALF; x++) {
-        uint16_t sum = (uint16_t)(alpha[0][2 * x] + alpha[0][2 * x + 1] + alpha[1][2 * x] + alpha[1][2 * x + 1]);
-        halved[x] = halved[HALF + x] = (uint16_t)((uint16_t)(sum + 2) >> 2);
+    codes_load(front->u, u);
+    codes_load(front->v, v);
+    codes_load(back->u, behind_u);
+    codes_load(back->v, behind_v);
+    EACH_LANE(x, BLOCK) {
+        const int16_t centred_u = centre(u[x]), centred_v = centre(v[x]);
+        const uint16_t near = coloured ? colour_at(rows, block, 0, x) : 0;
+        /* Written out, for GCC does not vectorise loops around loops: even and odd columns of two rows. */
+        const uint16_t a = alpha_at(rows, 0, 0, block, 0, x, centred_u, centred_v, fore[0][x], fitted);
+        const uint16_t b = alpha_at(rows, 0, 0, block, 1, x, centred_u, centred_v, fore[0][x], fitted);
+        const uint16_t c = alpha_at(rows, 1, same ? 0 : 1, block, 0, x, centred_u, centred_v, fore[1][x], fitted);
+        const uint16_t d = alpha_at(rows, 1, same ? 0 : 1, block, 1, x, centred_u, centred_v, fore[1][x], fitted);
+        mixed[0][x] = two_mixed(a, b, fore[0][x], behind[0][x], near, coloured);
+        mixed[1][x] = two_mixed(c, d, fore[1][x], behind[1][x], near, coloured);
+        const uint16_t alpha = (uint16_t)((uint16_t)(a + b + c + d + 2) >> 2);
+        const uint16_t near_u = coloured ? colour_at(rows, block, 1, x) : 0;
+        const uint16_t near_v = coloured ? colour_at(rows, block, 2, x) : 0;
+        mixed_u[x] = mix_all(alpha, u[x], near_u, behind_u[x], coloured) >> 8;
+        mixed_v[x] = mix_all(alpha, v[x], near_v, behind_v[x], coloured) >> 8;
     }
-    memcpy(codes, back->u, HALF);
-    memcpy(codes + HALF, back->v, HALF);
-    codes_load(codes, behind);
-    chroma_block(rows_at(w, place, 2, block), chroma, behind, halved, mixed, coloured);
-    codes_store(mixed, codes);
-    memcpy(out->u, codes, HALF);
-    memcpy(out->v, codes + HALF, HALF);
+    for (int r = 0; r < 2; r++)
+        copy_lanes(out->y[r], mixed[r], sizeof mixed[r]);
+    codes_store(mixed_u, out->u);
+    codes_store(mixed_v, out->v);
 }
 
 INLINED Block block_at(const Plane planes[3], int pair, int count, int block)
 {
     uint8_t *y = ROW(&planes[0], 2 * pair) + block * BLOCK;
-    return (Block){{y, count > 1 ? y + planes[0].stride : y}, ROW(&planes[1], pair) + block * HALF, ROW(&planes[2], pair) + block * HALF};
+    uint8_t *u = ROW(&planes[1], pair) + block * HALF, *v = ROW(&planes[2], pair) + block * HALF;
+    return (Block){{y, count > 1 ? y + planes[0].stride : y}, u, v};
 }
 
-typedef struct { uint8_t y[2][BLOCK], u[HALF], v[HALF]; } BlockCopy;
+typedef struct { uint8_t y[2][2 * BLOCK], u[BLOCK], v[BLOCK]; } BlockCopy;
 
 static inline Block block_of(BlockCopy *copy) { return (Block){{copy->y[0], copy->y[1]}, copy->u, copy->v}; }
 
@@ -449,22 +494,35 @@ static void block_copy(const Block *from, const Block *to, int count, int valid)
 }
 
 INLINED void blend_span(const Work *w, const Place *place, const Span *span, int pair, int count, const Plane front[3],
-                              const Plane back[3], const Plane out[3], const int fitted, const int coloured)
+                        const Plane back[3], const Plane out[3], const int fitted, const int coloured, const int same)
 {
-    int stop = span->stop * BLOCK <= w->width ? span->stop : span->stop - 1;
-    for (int block = span->start; block < stop; block++) {
-        Block f = block_at(front, pair, count, block), b = block_at(back, pair, count, block), o = block_at(out, pair, count, block);
-        blend_block(w, place, block, count, BLOCK, &f, &b, &o, fitted, coloured);
+    Rows rows;
+    for (int r = 0; r < 3; r++) {
+        rows.first[r] = w->wide[place->slots[r][0]];
+        rows.second[r] = w->wide[place->slots[r][1]];
+        rows.far[r] = place->far[r];
+        rows.fraction[r] = place->fraction[r];
     }
-    if (stop < span->stop) { /* cut off by the picture's edge */
-        static const BlockCopy nothing;
-        BlockCopy copies[3] = {nothing, nothing, nothing};
-        int valid = w->width - stop * BLOCK;
-        Block f = block_at(front, pair, count, stop), b = block_at(back, pair, count, stop), o = block_at(out, pair, count, stop);
+    /* Of an odd number of blocks, the last is blended with the one behind them, which that does not change. */
+    for (int block = span->start; block < span->stop; block += 2) {
+        const Block f = block_at(front, pair, count, block), b = block_at(back, pair, count, block);
+        const Block o = block_at(out, pair, count, block);
+        const int valid = w->width - block * BLOCK;
+        if (valid >= 2 * BLOCK) {
+            blend_block(&rows, block, &f, &b, &o, fitted, coloured, same);
+            continue;
+        }
+        /* Cut off by the picture's edge. A column more than there is makes an odd number even: what alpha is there
+         * counts for chroma. */
+        BlockCopy copies[3] = {{{{0}}, {0}, {0}}, {{{0}}, {0}, {0}}, {{{0}}, {0}, {0}}};
         Block fore = block_of(&copies[0]), behind = block_of(&copies[1]), mixed = block_of(&copies[2]);
         block_copy(&f, &fore, count, valid);
         block_copy(&b, &behind, count, valid);
-        blend_block(w, place, stop, count, valid, &fore, &behind, &mixed, fitted, coloured);
+        for (int r = 0; r < 2; r++)
+            fore.y[r][valid] = fore.y[r][valid - 1];
+        if (count == 1)
+            fore.y[1] = fore.y[0], behind.y[1] = behind.y[0], mixed.y[1] = mixed.y[0];
+        blend_block(&rows, block, &fore, &behind, &mixed, fitted, coloured, same);
         block_copy(&mixed, &o, count, valid);
     }
 }
@@ -472,14 +530,16 @@ INLINED void blend_span(const Work *w, const Place *place, const Span *span, int
 WIDE static void blend_band(const Work *w, const Grid *grid, const Place *place, const Span *span, int pair, int count,
                             const Plane front[3], const Plane back[3], const Plane out[3])
 {
-    if (grid->gain && grid->colour)
-        blend_span(w, place, span, pair, count, front, back, out, 1, 1);
+    if (grid->gain && grid->colour && place->cell[0] == place->cell[1]) /* as mostly */
+        blend_span(w, place, span, pair, count, front, back, out, 1, 1, 1);
+    else if (grid->gain && grid->colour)
+        blend_span(w, place, span, pair, count, front, back, out, 1, 1, 0);
     else if (grid->gain)
-        blend_span(w, place, span, pair, count, front, back, out, 1, 0);
+        blend_span(w, place, span, pair, count, front, back, out, 1, 0, 0);
     else if (grid->colour)
-        blend_span(w, place, span, pair, count, front, back, out, 0, 1);
+        blend_span(w, place, span, pair, count, front, back, out, 0, 1, 0);
     else
-        blend_span(w, place, span, pair, count, front, back, out, 0, 0);
+        blend_span(w, place, span, pair, count, front, back, out, 0, 0, 0);
 }
 
 static void copy_span(const Work *w, const Span *span, int pair, int count, const Plane from[3], const Plane out[3])
@@ -493,6 +553,16 @@ static void copy_span(const Work *w, const Span *span, int pair, int count, cons
         memcpy(ROW(&out[k], pair) + start / 2, ROW(&from[k], pair) + start / 2, (size_t)((stop + 1) / 2 - start / 2));
 }
 
+/* A grid row among the cached ones. */
+static int load_row(Work *w, int slot, int row)
+{
+    if (w->node_row[slot] != row) {
+        w->node_row[slot] = row;
+        memset(w->is_wide[slot], 0, (size_t)w->blocks);
+    }
+    return slot;
+}
+
 /* Has everything ready that the grid says about the rows of a pair. `place` is that of the pair before. */
 static void prepare(Work *w, const Grid *grid, int pair, int count, Place *place)
 {
@@ -503,17 +573,19 @@ static void prepare(Work *w, const Grid *grid, int pair, int count, Place *place
         changed |= place->cell[r] != axis->cell[y];
         place->cell[r] = axis->cell[y];
         place->fraction[r] = axis->fraction[y];
-        place->near[r] = axis->second[y];
+        place->far[r] = axis->second[y] ? -1 : 0;
     }
     if (!changed)
         return;
     const int top = place->cell[0], bottom = place->cell[1] + (place->cell[1] + 1 < grid->rows);
     if (top != w->span_top || bottom != w->span_bottom)
-        find_spans(w, grid, top, bottom);
+        find_spans(w, top, bottom);
     unsigned ready = 0;
     for (int r = 0; r < 3; r++)
         for (int k = 0; k < 2; k++) {
-            int row = place->cell[r], slot = load_row(w, grid, row + (k && row + 1 < grid->rows));
+            const int row = place->cell[r] + (k && place->cell[r] + 1 < grid->rows);
+            /* Where rows lie so far apart that two would share a slot, none is kept for the next pair. */
+            const int slot = load_row(w, bottom - top < SLOTS ? row % SLOTS : 2 * r + k, row);
             place->slots[r][k] = slot;
             for (int s = 0; !(ready >> slot & 1) && s < w->span_count; s++)
                 if (w->spans[s].kind == BAND)
@@ -542,9 +614,21 @@ static int larger_part(const Work *w)
     return blocks[FRONT] > blocks[BACK] ? FRONT : BACK;
 }
 
+/* The band lies about the same place two rows on. What is not copied there is not on its way to the cache yet. */
+INLINED void ask_for(const Plane planes[3], const Span *span, int pair)
+{
+    for (int x = span->start * BLOCK; x < span->stop * BLOCK + LINE - 1; x += LINE) {
+        PREFETCH(ROW(&planes[0], 2 * pair) + x);
+        PREFETCH(ROW(&planes[0], 2 * pair + 1) + x);
+        PREFETCH(ROW(&planes[1], pair) + x / 2);
+        PREFETCH(ROW(&planes[2], pair) + x / 2);
+    }
+}
+
 static void composite(Work *w, const Plane front[3], const Plane back[3], const Plane out[3], const Grid *grid)
 {
     Place place = {.cell = {-1, -1, -1}};
+    find_kinds(w, grid);
     const int apart = out[0].data != front[0].data && out[0].data != back[0].data;
     int copied = BAND; /* what all of the strip was filled with before */
     for (int pair = 0; 2 * pair < w->height; pair++) {
@@ -554,12 +638,16 @@ static void composite(Work *w, const Plane front[3], const Plane back[3], const 
              * need not read what they overwrite as a whole. */
             const int end = 2 * (pair + STRIP) < w->height ? pair + STRIP : (w->height + 1) / 2;
             copied = larger_part(w);
-            for (int k = 0; k < 3; k++)
-                copy_rows(copied == FRONT ? &front[k] : &back[k], &out[k], k ? pair : 2 * pair, k ? end : 2 * end < w->height ? 2 * end : w->height);
+            const Plane *from = copied == FRONT ? front : back;
+            copy_rows(&from[0], &out[0], 2 * pair, 2 * end < w->height ? 2 * end : w->height);
+            for (int k = 1; k < 3; k++)
+                copy_rows(&from[k], &out[k], pair, end);
         }
         prepare(w, grid, pair, count, &place);
         for (int s = 0; s < w->span_count; s++) {
             const Span *span = &w->spans[s];
+            if (span->kind != copied && 2 * (pair + AHEAD) + 1 < w->height)
+                ask_for(copied == FRONT ? back : front, span, pair + AHEAD);
             if (span->kind == BAND)
                 blend_band(w, grid, &place, span, pair, count, front, back, out);
             else if (span->kind != copied)
@@ -568,7 +656,7 @@ static void composite(Work *w, const Plane front[3], const Plane back[3], const 
     }
 }
 
-/* --- the call ------------------------------------------------------------------------------------------------------ */
+/* --- the call -------------------------------------------------------------------------------------------------- */
 
 static void *carve(char **free_memory, size_t bytes)
 {
@@ -588,9 +676,11 @@ static void axis_carve(Axis *axis, char **cursor, size_t count)
 static void *work_create(Work *w, int width, int height, const Grid *grid)
 {
     const size_t blocks = ((size_t)width + BLOCK - 1) / BLOCK, n = (size_t)grid->cols;
+    const size_t stride = (blocks + 8 + 31) / 32 * 32;
     const size_t samples = (size_t)width + ((size_t)width + 1) / 2 + (size_t)height + ((size_t)height + 1) / 2;
-    const size_t bytes = samples * (sizeof(int) + sizeof(int16_t) + 1) + sizeof(int) * (n + 1) + sizeof(Column) * blocks +
-                         SLOTS * (n + (sizeof(Wide) + 1) * blocks) + n + (1 + sizeof(Span)) * blocks + 32 * (3 * SLOTS + 20);
+    const size_t axes = samples * (sizeof(int) + sizeof(int16_t) + 1) + sizeof(int) * (n + 1) + sizeof(Column) * blocks;
+    const size_t kinds = ((size_t)grid->rows + 1) * stride + (size_t)grid->rows * n + 8 + sizeof(Span) * blocks;
+    const size_t bytes = axes + kinds + SLOTS * (sizeof(Wide) + 1) * (blocks + 1) + 32 * (2 * SLOTS + 22);
     char *memory = PyMem_Malloc(bytes), *cursor;
     if (memory == NULL) {
         PyErr_NoMemory();
@@ -610,13 +700,14 @@ static void *work_create(Work *w, int width, int height, const Grid *grid)
     w->cell_start = carve(&cursor, sizeof(int) * (n + 1));
     w->columns = carve(&cursor, sizeof(Column) * blocks);
     for (int k = 0; k < SLOTS; k++) {
-        w->kinds[k] = carve(&cursor, n);
-        w->wide[k] = carve(&cursor, sizeof(Wide) * blocks);
+        w->wide[k] = (Wide *)carve(&cursor, sizeof(Wide) * (blocks + 1)) + 1; /* no one needs what lies before */
         w->is_wide[k] = carve(&cursor, blocks);
         w->node_row[k] = -1;
     }
-    w->kind = carve(&cursor, n);
-    w->block_kind = carve(&cursor, blocks);
+    w->kind_stride = (int)stride;
+    w->kinds = carve(&cursor, (size_t)grid->rows * stride);
+    w->kind = carve(&cursor, stride);
+    w->node_kind = carve(&cursor, (size_t)grid->rows * n + 8);
     w->spans = carve(&cursor, sizeof(Span) * blocks);
     axis_init(&w->across, width, 1, 2, width, grid->cols);
     axis_init(&w->half_across, (width + 1) / 2, 2, 4, width, grid->cols);

@@ -23,6 +23,58 @@
 #define INLINED static inline
 #endif
 
+/* Asks for what is needed soon. */
+#if defined(__GNUC__)
+#define PREFETCH(at) __builtin_prefetch(at)
+#else
+#define PREFETCH(at) ((void)(at))
+#endif
+
+/* A loop of few rounds, one register's. GCC would otherwise take it apart before it vectorises. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define EACH_LANE(i, count) _Pragma("GCC unroll 1") for (int i = 0; i < (count); i++)
+#else
+#define EACH_LANE(i, count) for (int i = 0; i < (count); i++)
+#endif
+
+INLINED uint64_t eight(const uint8_t *at)
+{
+    uint64_t value;
+    memcpy(&value, at, sizeof value);
+    return value;
+}
+
+/* Which of eight bytes is the first that is not 0. */
+INLINED int first_of(uint64_t bytes)
+{
+#if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return __builtin_ctzll(bytes) / 8;
+#else
+    uint8_t byte[8];
+    int first = 0;
+    memcpy(byte, &bytes, sizeof byte);
+    while (byte[first] == 0)
+        first++;
+    return first;
+#endif
+}
+
+/* memcpy in registers of 32 bytes: what compilers make of memcpy are halves of them, for which the next load of a
+ * whole one has to wait until they are in the cache. */
+INLINED void copy_lanes(void *to, const void *from, size_t bytes)
+{
+#if defined(__GNUC__)
+    typedef uint8_t Lanes __attribute__((vector_size(32)));
+    for (; bytes >= sizeof(Lanes); bytes -= sizeof(Lanes)) {
+        Lanes lanes;
+        memcpy(&lanes, from, sizeof lanes);
+        memcpy(to, &lanes, sizeof lanes);
+        to = (char *)to + sizeof lanes, from = (const char *)from + sizeof lanes;
+    }
+#endif
+    memcpy(to, from, bytes);
+}
+
 /* Sixteen bytes to as many 16-bit elements, and back: said so that compilers see whole registers. */
 INLINED void codes_load(const uint8_t *codes, void *out)
 {

@@ -79,22 +79,6 @@ static inline int16_t *result_at(const Task *t, const Result *r, int k, int row,
     return (k < FITS - 1 ? r->gain[k] : r->offset) + (Py_ssize_t)row * t->cols + col;
 }
 
-/* memcpy in registers of 32 bytes: what compilers make of memcpy are halves of them, for which the next load of a
- * whole one has to wait until they are in the cache. */
-INLINED void copy_lanes(void *to, const void *from, size_t bytes)
-{
-#if defined(__GNUC__)
-    typedef uint8_t Lanes __attribute__((vector_size(32)));
-    for (; bytes >= sizeof(Lanes); bytes -= sizeof(Lanes)) {
-        Lanes lanes;
-        memcpy(&lanes, from, sizeof lanes);
-        memcpy(to, &lanes, sizeof lanes);
-        to = (char *)to + sizeof lanes, from = (const char *)from + sizeof lanes;
-    }
-#endif
-    memcpy(to, from, bytes);
-}
-
 /* Of a whole tile wherever it is one: its length is known then, and no call is made. */
 INLINED void copy_wide(void *to, const void *from, int count, size_t size)
 {
@@ -103,20 +87,6 @@ INLINED void copy_wide(void *to, const void *from, int count, size_t size)
     else
         memcpy(to, from, (size_t)count * size);
 }
-
-/* Asks for what is needed soon. */
-#if defined(__GNUC__)
-#define PREFETCH(at) __builtin_prefetch(at)
-#else
-#define PREFETCH(at) ((void)(at))
-#endif
-
-/* A loop of a tile's length. GCC would otherwise take it apart before it vectorises. */
-#if defined(__GNUC__) && !defined(__clang__)
-#define EACH_LANE(i, count) _Pragma("GCC unroll 1") for (int i = 0; i < (count); i++)
-#else
-#define EACH_LANE(i, count) for (int i = 0; i < (count); i++)
-#endif
 
 /* Sums in registers. */
 #if defined(__GNUC__)
@@ -165,29 +135,7 @@ INLINED int16_t fixed_alpha(float value) { return (int16_t)(int)(value * ALPHA_O
 
 enum { SOME = 1, NOT_ALL = 2, SOFT = 4, FITTED = 8 }; /* of the person; SOFT: both */
 
-INLINED uint64_t eight(const uint8_t *at)
-{
-    uint64_t value;
-    memcpy(&value, at, sizeof value);
-    return value;
-}
-
 #define EACH(flag) ((flag) * UINT64_C(0x0101010101010101))
-
-/* Which of eight bytes is the first that is not 0. */
-INLINED int first_of(uint64_t bytes)
-{
-#if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    return __builtin_ctzll(bytes) / 8;
-#else
-    uint8_t byte[8];
-    int first = 0;
-    memcpy(byte, &bytes, sizeof byte);
-    while (byte[first] == 0)
-        first++;
-    return first;
-#endif
-}
 
 /* Tiles over the nodes of a row whose flag is not 0. */
 INLINED int tiles_find(const uint8_t *flags, int count, int *start)

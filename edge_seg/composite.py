@@ -46,15 +46,31 @@ def composite(front: I420, alpha: Alpha | None, background: I420, out: I420) -> 
 
 def alpha_256(offset: I16, gain: I16 | None, planes: Planes) -> I32:
     """Alpha at full resolution as the kernel computes it. Shape: (height, width), int32, 0 to 256."""
-    luma = planes[0]
-    fitted = _at_luma(offset.astype(np.int32), luma.shape)
-    if gain is not None:
-        for g, plane in zip(gain, planes, strict=True):
-            here = plane if plane is luma else np.repeat(np.repeat(plane, 2, axis=0), 2, axis=1)
-            centred = here[: luma.shape[0], : luma.shape[1]].astype(np.int32) - 128
-            fitted += (_at_luma(g.astype(np.int32), luma.shape) * (centred << 8)) >> 16
-    alpha: I32 = np.clip((fitted + 1) >> 2, 0, 256)
+    height, width = planes[0].shape
+    rows, columns = offset.shape
+    across = _locate(2 * np.arange(width) + 1, width, columns)
+    down = _locate(2 * np.arange(height) + 1, height, rows)
+    level = _along_rows(offset.astype(np.int32), across)
+    if gain is None:
+        value = (_between(level[down[0]], level[down[1]], down[2][:, None]) + 1) >> 2
+    else:
+        # In halves, so that no sum leaves 16 bits. Chroma is applied first: two rows of luma have it in common.
+        y, u, v = (_at_each_pixel((plane.astype(np.int32) - 128) << 7, (height, width)) for plane in planes)
+        gain_y, gain_u, gain_v = (_along_rows(g.astype(np.int32), across) for g in gain)
+        above, below = (
+            (level[row] >> 1) + (gain_u[row] * u >> 16) + (gain_v[row] * v >> 16) for row in down[:2]
+        )
+        steep = _between(gain_y[down[0]], gain_y[down[1]], down[2][:, None])
+        value = (_between(above, below, down[2][:, None]) + (steep * y >> 16) + 1) >> 1
+    alpha: I32 = np.clip(value, 0, 256)
     return alpha
+
+
+def _at_each_pixel(plane: I32, shape: tuple[int, ...]) -> I32:
+    """A plane at luma's resolution: chroma's samples stand for two pixels of two rows."""
+    if plane.shape == shape:
+        return plane
+    return plane.repeat(2, axis=0).repeat(2, axis=1)[: shape[0], : shape[1]]
 
 
 def composite_reference(
@@ -72,7 +88,9 @@ def composite_reference(
         person = f.astype(np.int32)
         if foreground is not None:
             grid = foreground[index].astype(np.int32) * _COLOUR_ONE
-            near = _at_chroma(grid, alpha.shape) if index else _at_luma(grid, alpha.shape)
+            near = _at_chroma(grid, alpha.shape)
+            if index == 0:  # luma takes the colour of the chroma sample that it lies at
+                near = _at_each_pixel(near, alpha.shape)
             person = _mix(a, person, (near + _COLOUR_ONE // 2) // _COLOUR_ONE)
         o[:] = _mix(a, person, b.astype(np.int32))
 
@@ -81,29 +99,30 @@ def _mix(alpha: I32, above: I32, below: I32) -> I32:
     return ((below << 8) + alpha * (above - below) + 128) >> 8
 
 
-def _at_luma(grid: I32, shape: tuple[int, ...]) -> I32:
-    height, width = shape
-    return _upsample(grid, 2 * np.arange(height) + 1, height, 2 * np.arange(width) + 1, width)
-
-
 def _at_chroma(grid: I32, shape: tuple[int, ...]) -> I32:
     """At the chroma samples, each between two luma samples where there are two."""
     height, width = shape
     y = np.minimum(4 * np.arange((height + 1) // 2) + 2, 2 * height - 1)
     x = np.minimum(4 * np.arange((width + 1) // 2) + 2, 2 * width - 1)
-    return _upsample(grid, y, height, x, width)
+    row, next_row, weight = _locate(y, height, grid.shape[0])
+    wide = _along_rows(grid, _locate(x, width, grid.shape[1]))
+    return _between(wide[row], wide[next_row], weight[:, None])
 
 
-def _upsample(grid: I32, ys: I64, height: int, xs: I64, width: int) -> I32:
-    """Bilinear at positions in half pixels of the luma; rounds down, along rows first, as the kernel does."""
-    y, y_next, y_weight = _locate(ys, height, grid.shape[0])
-    x, x_next, x_weight = _locate(xs, width, grid.shape[1])
-    wide = grid[:, x] + (((grid[:, x_next] - grid[:, x]) * x_weight) >> 16)
-    upsampled: I32 = wide[y] + (((wide[y_next] - wide[y]) * y_weight[:, None]) >> 16)
-    return upsampled
+def _along_rows(grid: I32, across: tuple[I64, I64, I32]) -> I32:
+    first, second, weight = across
+    return _between(grid[:, first], grid[:, second], weight)
+
+
+def _between(first: I32, second: I32, weight: I32) -> I32:
+    """Bilinear; rounds down, as the kernel does."""
+    between: I32 = first + (((second - first) * weight) >> 16)
+    return between
 
 
 def _locate(positions: I64, size: int, nodes: int) -> tuple[I64, I64, I32]:
+    """Where samples at positions in half pixels lie: the node before, the one behind, and the way between them in
+    1 / 65536."""
     numerator = positions.astype(np.int64) * nodes - size
     index = np.clip(numerator // (2 * size), 0, nodes - 1)
     weight = ((numerator - index * 2 * size) << 16) // (2 * size)
