@@ -50,7 +50,6 @@ setup(
         extension("pyramid"),
         extension("flow"),
         extension("carry"),
-        extension("plate"),
         extension("kalman"),
         extension("matte"),
         extension("blend"),

@@ -122,7 +122,7 @@ WIDE static void name(const float *y, const float *u, const float *v, const floa
 
 /* --- arguments ------------------------------------------------------------------------------------------------------ */
 
-enum { READ, WRITE, MAYBE };   /* MAYBE: to be read, or None */
+enum { READ, WRITE, MAYBE };   /* MAYBE: to be changed, or None */
 
 typedef struct { PyObject *array; Plane *plane; char format; int use; const char *name; } Argument;
 
@@ -141,7 +141,7 @@ static int arguments_get(Argument *arguments, int count)
     for (int i = 0; i < count; i++) {
         Argument *a = &arguments[i];
         a->plane->data = NULL;
-        if (is_given(a) && plane_get(a->plane, a->array, a->format, a->use == WRITE, a->name) < 0) {
+        if (is_given(a) && plane_get(a->plane, a->array, a->format, a->use != READ, a->name) < 0) {
             arguments_release(arguments, i);
             return -1;
         }

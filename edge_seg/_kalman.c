@@ -1,12 +1,16 @@
 /* The update of a mask by a measured one, and its smoothing along the edges of the picture: edge_seg/kalman_reference.py
  * says what is computed. Smoothed are only tiles in which the two masks disagree.
+ *
+ * One row of tiles after the other goes through all of it: what the background says of the measured mask (_plate.h), the
+ * filter, and the smoothing of the row before.
  */
 #include "_fusion.h"
+#include "_plate.h"
 
 #define REACH 4              /* of the window */
 #define CALM (1.0f / 32)     /* masks that differ by less, over 3x3, are not smoothed */
 #define NOTHING 1e-6f
-#define RING 8               /* rows of disagreement that are kept: those of a row of tiles, and the ones beside it */
+#define KEPT (4 * TILE)      /* rows of the weighed mask that are kept */
 
 /* 13 elements, scattered over 9x9: the model errs in blobs, not in single elements. */
 #define EACH (16.0f / 256)
@@ -24,18 +28,27 @@ typedef struct {
     Plane chroma_u, chroma_v;
     Scales scales;
     float noise, noise_floor, repeat;
+    float chroma;
+    Background *background;  /* or NULL */
+    Seen seen;               /* by the background */
     int rows, cols, tile_rows, tile_cols;
     /* scratch */
     Range *near;             /* of each row of tiles: those in which an element is measured to be other than it was carried */
     unsigned char *busy;     /* of a row of tiles: whether the masks disagree there */
     float *most;             /* of each column of a row of tiles */
     float *apart;            /* how far the masks differ in a row, with a rim of 1 */
-    float *sums[RING];       /* the same of three neighbours each, of the newest rows */
+    float *sums[KEPT];       /* the same of three neighbours each, of the newest rows */
+    float *weighed;          /* the newest rows of the measured mask after the background was asked; NULL if it was not */
     float *share;            /* how far they disagree: TILE rows */
     float *window;           /* what windows see (_fusion.h), from the element (0, 0) on, with a rim of REACH */
     Py_ssize_t stride, plane;
     int filled, compared;    /* rows before these are in `window`, and in `sums` */
 } Update;
+
+static inline float *measured_at(const Update *u, int y)
+{
+    return u->weighed ? u->weighed + y % KEPT * u->stride : floats_at(&u->measured, y);
+}
 
 /* The variance of a mask of the model. */
 INLINED float uncertainty_of(float p, float noise, float noise_floor) { return noise * (noise_floor + 4.0f * (p * (1.0f - p))); }
@@ -56,7 +69,7 @@ INLINED float fused_of(float p, float gain, float innovation)
 /* One step of the filter. Without a variance of its own (r = NULL) the measured mask has that of its probabilities. */
 WIDE static void row_fuse(const Update *u, int y, float *restrict most)
 {
-    const float *restrict p = floats_at(&u->probability, y), *restrict z = floats_at(&u->measured, y);
+    const float *restrict p = floats_at(&u->probability, y), *restrict z = measured_at(u, y);
     const float *restrict r = u->measured_variance.data ? floats_at(&u->measured_variance, y) : NULL;
     const float noise = u->noise, noise_floor = u->noise_floor;
     float *restrict out = floats_at(&u->out_probability, y), *restrict q = floats_at(&u->variance, y);
@@ -112,7 +125,7 @@ INLINED void row_compare(const float *restrict z, const float *restrict p, int c
         sums[x] = apart[x - 1] + apart[x] + apart[x + 1];
 }
 
-INLINED const float *sums_at(const Update *u, int y) { return u->sums[clamp(y, 0, u->rows - 1) % RING]; }
+INLINED const float *sums_at(const Update *u, int y) { return u->sums[clamp(y, 0, u->rows - 1) % KEPT]; }
 
 INLINED void row_share(const float *restrict up, const float *restrict here, const float *restrict down, int x0, int x1, float *restrict share,
                        float *restrict most)
@@ -131,7 +144,7 @@ WIDE static void shares_fill(Update *u, int ty, int x0, int x1)
 {
     const int y0 = ty * TILE, y1 = least(y0 + TILE, u->rows), first = y0 > 0 ? y0 - 1 : 0;
     for (int y = u->compared > first ? u->compared : first; y < least(y1 + 1, u->rows); y++)
-        row_compare(floats_at(&u->measured, y), floats_at(&u->probability, y), u->cols, u->apart, u->sums[y % RING]);
+        row_compare(measured_at(u, y), floats_at(&u->probability, y), u->cols, u->apart, u->sums[y % KEPT]);
     u->compared = least(y1 + 1, u->rows);
     memset(u->most, 0, sizeof(float) * (size_t)u->stride);
     for (int y = y0; y < y1; y++)
@@ -205,32 +218,50 @@ static void tile_row_smooth(Update *u, int ty)
     }
 }
 
+static void rows_run(Update *u)
+{
+    for (int ty = 0; ty < u->tile_rows; ty++) {
+        if (u->background) {
+            float *const weighed[TILE] = {measured_at(u, ty * TILE), measured_at(u, ty * TILE + 1), measured_at(u, ty * TILE + 2),
+                                          measured_at(u, ty * TILE + 3)};
+            background_weigh(u->background, &u->seen, ty * TILE, weighed);
+        }
+        tile_row_fuse(u, ty);
+        if (ty > 0)
+            tile_row_smooth(u, ty - 1);
+    }
+    tile_row_smooth(u, u->tile_rows - 1);
+}
+
 static int update_run(Update *u)
 {
     u->tile_rows = (u->rows + TILE - 1) / TILE;
     u->tile_cols = (u->cols + TILE - 1) / TILE;
     u->stride = u->cols + 2 * REACH + STRIP;
     u->plane = plane_of(u->cols, REACH);
-    const size_t stride = (size_t)u->stride, seen = (size_t)(u->rows + 2 * REACH) * PLANES * (size_t)u->plane + STRIP;
-    float *floats = malloc(sizeof(float) * (seen + (RING + TILE + 2) * stride));
+    u->seen = (Seen){&u->luma, &u->chroma_u, &u->chroma_v, &u->probability, &u->measured, &u->measured_variance, u->chroma, u->rows, u->cols};
+    const size_t stride = (size_t)u->stride, windows = (size_t)(u->rows + 2 * REACH) * PLANES * (size_t)u->plane + STRIP;
+    float *floats = malloc(sizeof(float) * (windows + (2 * KEPT + TILE + 2) * stride));
     u->near = malloc(sizeof(Range) * (size_t)u->tile_rows);
     u->busy = malloc((size_t)u->tile_cols);
-    const int done = u->near && u->busy && floats;
+    int done = u->near && u->busy && floats;
+    if (u->background && background_begin(u->background, &u->seen, u->noise) < 0)
+        done = 0;
     if (done) {
-        float *rest = floats + seen;
+        float *rest = floats + windows;
         u->window = floats + REACH * PLANES * u->plane + REACH;
-        for (int i = 0; i < RING; i++)
+        for (int i = 0; i < KEPT; i++)
             u->sums[i] = rest + i * u->stride;
-        u->share = rest + RING * u->stride;
-        u->most = rest + (RING + TILE) * u->stride;
-        u->apart = rest + (RING + TILE + 1) * u->stride + 1;
+        u->share = rest + KEPT * u->stride;
+        u->most = rest + (KEPT + TILE) * u->stride;
+        u->apart = rest + (KEPT + TILE + 1) * u->stride + 1;
+        u->weighed = u->background ? rest + (KEPT + TILE + 2) * u->stride : NULL;
         u->filled = -REACH;
         u->compared = 0;
-        for (int ty = 0; ty < u->tile_rows; ty++)
-            tile_row_fuse(u, ty);
-        for (int ty = 0; ty < u->tile_rows; ty++)
-            tile_row_smooth(u, ty);
+        rows_run(u);
     }
+    if (u->background)
+        background_end(u->background, &u->seen, done);
     free(u->busy);
     free(u->near);
     free(floats);
@@ -241,22 +272,38 @@ static PyObject *kalman_update(PyObject *module, PyObject *args)
 {
     (void)module;
     Update u;
-    enum { ARRAYS = 8 };
+    Background b;
+    enum { MASKS = 8, ON_GRID = 12, SUMS = ON_GRID, ARRAYS };
     Argument a[ARRAYS] = {
         {NULL, &u.luma, 'B', READ, "luma"}, {NULL, &u.chroma_u, 'B', READ, "u"}, {NULL, &u.chroma_v, 'B', READ, "v"},
         {NULL, &u.probability, 'f', READ, "probability"}, {NULL, &u.variance, 'f', WRITE, "variance"},
         {NULL, &u.measured, 'f', READ, "measured"}, {NULL, &u.measured_variance, 'f', MAYBE, "measured_variance"},
-        {NULL, &u.out_probability, 'f', WRITE, "out_probability"},
+        {NULL, &u.out_probability, 'f', WRITE, "out_probability"}, {NULL, &b.luma, 'B', WRITE, "plate luma"},
+        {NULL, &b.u, 'B', WRITE, "plate u"}, {NULL, &b.v, 'B', WRITE, "plate v"}, {NULL, &b.seen, 'B', WRITE, "seen"},
+        {NULL, &b.sums, 'd', WRITE, "sums"},
     };
-    float like, chroma;
-    if (!PyArg_ParseTuple(args, "(OOO)OOOOOfffff", &a[0].array, &a[1].array, &a[2].array, &a[3].array, &a[4].array, &a[5].array,
-                          &a[6].array, &a[7].array, &u.noise, &u.noise_floor, &like, &chroma, &u.repeat))
+    PyObject *plate;
+    float like;
+    if (!PyArg_ParseTuple(args, "(OOO)OOOOOfffffO", &a[0].array, &a[1].array, &a[2].array, &a[3].array, &a[4].array, &a[5].array,
+                          &a[6].array, &a[7].array, &u.noise, &u.noise_floor, &like, &u.chroma, &u.repeat, &plate))
         return NULL;
-    if (arguments_get(a, ARRAYS) < 0)
+    if (plate != Py_None && (!PyTuple_Check(plate) || !PyArg_ParseTuple(plate, "(OOO)OO;plate: expected ((y, u, v), seen, sums)", &a[8].array, &a[9].array, &a[10].array,
+                                               &a[11].array, &a[12].array))) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_TypeError, "plate: expected ((y, u, v), seen, sums), or None");
+        return NULL;
+    }
+    const int count = plate == Py_None ? MASKS : ARRAYS;
+    if (arguments_get(a, count) < 0)
         return NULL;
     PyObject *result = NULL;
-    if (one_grid(a, ARRAYS) < 0 || scales_get(&u.scales, like, chroma) < 0)
+    if (one_grid(a, count < ON_GRID ? count : ON_GRID) < 0 || scales_get(&u.scales, like, u.chroma) < 0)
         goto end;
+    if (count == ARRAYS && (b.sums.rows != 1 || b.sums.cols != 4)) {
+        PyErr_SetString(PyExc_ValueError, "sums: expected shape (4,)");
+        goto end;
+    }
+    u.background = count == ARRAYS ? &b : NULL;
     u.rows = (int)u.luma.rows;
     u.cols = (int)u.luma.cols;
     int failed;
@@ -268,7 +315,7 @@ static PyObject *kalman_update(PyObject *module, PyObject *args)
     else
         result = Py_NewRef(Py_None);
 end:
-    arguments_release(a, ARRAYS);
+    arguments_release(a, count);
     return result;
 }
 
@@ -296,7 +343,7 @@ static PyMethodDef methods[] = {
     {"uncertainty", kalman_uncertainty, METH_VARARGS, "uncertainty(measured, variance, noise, noise_floor)"},
     {"update", kalman_update, METH_VARARGS,
      "update((y, u, v), probability, variance, measured, measured_variance or None, out_probability, noise, "
-     "noise_floor, like, chroma, repeat)"},
+     "noise_floor, like, chroma, repeat, ((y, u, v) plate, seen, sums) or None)"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -19,12 +19,12 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
-from edge_seg import carry_reference, kalman_reference, kernels, plate_reference, scene
+from edge_seg import carry_reference, kalman_reference, kernels, scene
 from edge_seg.alike import Picture
+from edge_seg.plate_reference import Plate
 from edge_seg.types import F32, U8, BlockFlow, Mask
 
 _carry = kernels.load("carry") or carry_reference
-_plate = kernels.load("plate") or plate_reference
 _kalman = kernels.load("kalman") or kalman_reference
 
 
@@ -186,8 +186,8 @@ class Fusion:
             variance = self._uncertainty(measured)
             for before, after in pairwise(since):
                 measured, variance = self._carry(before, after, measured, variance)
-        measured = self._weigh(step, measured, variance, None if state is None else state.probability)
         if state is None:
+            self._plate = _Plate.of(step) if settings.background else None
             variance = self._uncertainty(measured) if variance is None else variance
             self._state = _State(measured.copy(), variance, mask.observed_seq, mask.observed_ns)
             return True
@@ -204,6 +204,7 @@ class Fusion:
             settings.smooth_luma,
             step.chroma_weight,
             REPEAT,
+            self._known(step),
         )
         newest = max((state.observed_seq, state.observed_ns), (mask.observed_seq, mask.observed_ns))
         self._state = _State(probability, state.variance, *newest)
@@ -221,28 +222,15 @@ class Fusion:
         _kalman.uncertainty(measured, variance, self._settings.noise, self._settings.noise_floor)
         return variance
 
-    def _weigh(self, step: _Step, measured: F32, variance: F32 | None, probability: F32 | None) -> F32:
-        """The measured mask of this step after the background was asked, which learns from the step."""
-        settings, plate = self._settings, self._plate
-        if not settings.background:
-            return measured
-        if plate is None or probability is None or plate.chroma_weight != step.chroma_weight:
+    def _known(self, step: _Step) -> Plate | None:
+        """What is known of the background of this step; None if nothing is, or nobody wants to know."""
+        if not self._settings.background:
+            return None
+        plate = self._plate
+        if plate is None or plate.chroma_weight != step.chroma_weight:
             self._plate = _Plate.of(step)
-            return measured
-        weighed = np.empty_like(measured)
-        _plate.evidence(
-            step.picture,
-            plate.picture,
-            plate.seen,
-            probability,
-            measured,
-            weighed,
-            variance,
-            plate.sums,
-            step.chroma_weight,
-            settings.noise,
-        )
-        return weighed
+            return None
+        return plate.picture, plate.seen, plate.sums
 
     def target(self) -> Mask | None:
         """The mask of the current frame; None when the model has seen nothing of this scene yet."""

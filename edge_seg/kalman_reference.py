@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edge_seg.alike import Picture, box3, mean_of_alike
+from edge_seg.plate_reference import Plate, evidence
 from edge_seg.types import F32
 
 SCATTER = tuple(
@@ -38,13 +39,21 @@ def update(
     like: float,
     chroma: float,
     repeat: float,
+    plate: Plate | None,
 ) -> None:
     """One step of a scalar Kalman filter for each element, then smoothing along the edges of the picture.
+
+    First the measured mask is weighed by what is known of the background, and that learns from it, if there is a
+    `plate` (`plate_reference.evidence`; `measured_variance` is then changed in place).
 
     `variance` is changed in place. Without one of its own the measured mask has that of its probabilities
     (`uncertainty`). Smoothed is only where the two masks disagree (the mean over 3x3): by CALM not at all, by `repeat`
     more half of the way. What repeats itself stays as it is.
     """
+    if plate is not None:
+        weighed = np.empty_like(measured)
+        evidence(picture, *plate, probability, measured, weighed, measured_variance, chroma, noise)
+        measured = weighed
     if measured_variance is None:
         measured_variance = np.empty_like(measured)
         uncertainty(measured, measured_variance, noise, noise_floor)

@@ -1,4 +1,4 @@
-"""What _plate.c computes, in NumPy: what is known of the background, and what a picture says when compared with it."""
+"""What _plate.h computes, in NumPy: what is known of the background, and what a picture says when compared with it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from edge_seg.alike import Picture
 from edge_seg.types import F32, U8
+
+Plate = tuple[Picture, U8, NDArray[np.float64]]
+"""The background, for how many frames each element was seen, and the counts: see `evidence`."""
 
 EDGE = np.float32(0.32)
 """Share of the greatest squared difference around an element from which on it is more person than background."""
@@ -47,11 +50,11 @@ def evidence(
     picture: Picture,
     plate: Picture,
     seen: U8,
+    sums: NDArray[np.float64],
     probability: F32,
     measured: F32,
     weighed: F32,
     variance: F32 | None,
-    sums: NDArray[np.float64],
     chroma: float,
     noise: float,
 ) -> None:

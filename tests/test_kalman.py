@@ -40,7 +40,7 @@ def test_update_equals_its_reference(
         out, variance = np.full(shape, np.nan, np.float32), variances[0].copy()
         picture = (luma, luma[::-1].copy(), np.roll(luma, 1, 1))
         noise_of = variances[1] if own_variance else None
-        kernel.update(picture, carried, variance, measured, noise_of, out, 0.25, 0.2, 40.0, chroma, 0.1)
+        kernel.update(picture, carried, variance, measured, noise_of, out, 0.25, 0.2, 40.0, chroma, 0.1, None)
         results.append((out, variance))
     assert np.abs(results[0][0] - results[1][0]).max() < 2e-5
     assert np.abs(results[0][1] - results[1][1]).max() < 1e-6
@@ -50,10 +50,10 @@ def test_update_equals_its_reference(
 def test_update_refuses_what_does_not_fit(wrong: int) -> None:
     arguments: list[Any] = [np.zeros((16, 24), np.uint8)]
     arguments += [np.full((16, 24), 0.1, np.float32) for _ in range(5)]
-    native.update((arguments[0],) * 3, *arguments[1:], 0.25, 0.2, 26.0, 2.0, 0.1)
+    native.update((arguments[0],) * 3, *arguments[1:], 0.25, 0.2, 26.0, 2.0, 0.1, None)
     arguments[wrong] = arguments[wrong][:-1]
     with pytest.raises(ValueError, match="expected shape"):
-        native.update((arguments[0],) * 3, *arguments[1:], 0.25, 0.2, 26.0, 2.0, 0.1)
+        native.update((arguments[0],) * 3, *arguments[1:], 0.25, 0.2, 26.0, 2.0, 0.1, None)
 
 
 def test_uncertainty_equals_its_reference() -> None:

@@ -95,12 +95,11 @@ def test_every_instruction_set_gives_the_same(tmp_path: Path, monkeypatch: pytes
     pytest.importorskip("edge_seg._blend", reason="the extensions were not built")
     wide = results()
     modules = {
-        name: baseline(name, tmp_path)
-        for name in ("pyramid", "flow", "carry", "plate", "kalman", "matte", "blend")
+        name: baseline(name, tmp_path) for name in ("pyramid", "flow", "carry", "kalman", "matte", "blend")
     }
     monkeypatch.setattr(pyramid, "_native", modules["pyramid"].shrink)
     monkeypatch.setattr(flow, "_native", modules["flow"])
-    for name in ("carry", "plate", "kalman"):
+    for name in ("carry", "kalman"):
         monkeypatch.setattr(fusion, f"_{name}", modules[name])
     monkeypatch.setattr(matte, "kernel", modules["matte"].refine)
     monkeypatch.setattr(matte, "draw_out", modules["matte"].draw_out)

@@ -1,0 +1,292 @@
+/* The background as it was seen without a person, and what a picture says when it is compared with it:
+ * edge_seg/plate_reference.py says what is computed.
+ *
+ * Rows come in strips, one of tiles each: what is said of one is in the nearest cache when the filter wants it. Where the
+ * model sees nobody and nothing differs nothing can be said: such blocks are only learnt.
+ */
+#ifndef EDGE_SEG_PLATE_H
+#define EDGE_SEG_PLATE_H
+
+#include "_fusion.h"
+
+#define EDGE 0.32f
+#define AROUND 2             /* reach of the square in which the greatest difference is looked for */
+#define QUARTER 0.25f        /* squared differences are kept as whole quarters, so that they fit 16 bits */
+#define MOST_APART 32767.0f
+#define NOISE 50
+#define SAME 50
+#define EMPTY 0.25f
+#define KNOWN 10
+#define SEEN 30
+#define LOSS 2
+#define MEMORY 0.9
+#define LEAST_ODDS 0.07f
+#define MOST_ODDS 50.0f
+#define DOUBT 3
+#define PRIOR 500
+#define LEVEL (1.0f / 256)
+#define BLOCK 16             /* columns that are looked at together */
+#define RING 8               /* rows that are kept: those of a strip, and what is looked at above and below */
+
+enum { OCCUPIED, OTHER, ALIKE };   /* what was seen of an element's background: nothing, another colour, the same */
+
+/* How often background and person differ from the plate, and what is made of it. */
+typedef struct { float background, person, trust, noise; } Odds;
+
+typedef struct {
+    /* arguments */
+    Plane luma, u, v;        /* of the plate */
+    Plane seen, sums;        /* the sums: of what differs and of all, weighted: background, then person */
+    /* scratch: rows with a rim of AROUND, and a block more than is wanted */
+    int16_t *apart[RING];    /* quarters of squared differences */
+    int16_t *across;         /* the greatest of each column */
+    int16_t *around;         /* the greatest of the square */
+    int32_t *found;          /* of the strip, of each column: whether anything can be said there */
+    float *counts;           /* 4 rows */
+    unsigned char *state;    /* of the strip's elements */
+    unsigned char *worth;    /* of each block of the strip: whether anything can be said there */
+    Odds odds;
+    int blocks, compared;    /* rows before this are in `apart` */
+    Py_ssize_t stride;
+} Background;
+
+/* What is compared with it. */
+typedef struct {
+    const Plane *luma, *u, *v, *probability, *measured, *variance;   /* the variance's data may be NULL */
+    float chroma;
+    int rows, cols;
+} Seen;
+
+static inline int16_t *apart_at(const Background *b, int y, int rows) { return b->apart[clamp(y, 0, rows - 1) % RING]; }
+
+WIDE static void colours_compare(const unsigned char *restrict a, const unsigned char *restrict b, const unsigned char *restrict au,
+                                 const unsigned char *restrict bu, const unsigned char *restrict av, const unsigned char *restrict bv,
+                                 float chroma, int cols, int16_t *restrict out)
+{
+    for (int x = 0; x < cols; x++) {
+        int d = a[x] - b[x], f = au[x] - bu[x], g = av[x] - bv[x];
+        float apart = ((float)(d * d) + chroma * (float)(f * f + g * g)) * QUARTER;
+        out[x] = (int16_t)(int)(apart < MOST_APART ? apart : MOST_APART);
+    }
+}
+
+static void apart_fill(const Background *b, const Seen *s, int y)
+{
+    int16_t *row = b->apart[y % RING];
+    colours_compare(bytes_at(s->luma, y), bytes_at(&b->luma, y), bytes_at(s->u, y), bytes_at(&b->u, y), bytes_at(s->v, y),
+                    bytes_at(&b->v, y), s->chroma, s->cols, row);
+    for (int i = 1; i <= AROUND; i++) {
+        row[-i] = row[0];
+        row[s->cols - 1 + i] = row[s->cols - 1];
+    }
+}
+
+INLINED int16_t greater(int16_t a, int16_t b) { return a > b ? a : b; }
+
+/* The greatest of 5x5 in the columns [x0, x1). */
+WIDE static void squares_scan(const int16_t *restrict a, const int16_t *restrict b, const int16_t *restrict c, const int16_t *restrict d,
+                              const int16_t *restrict e, int16_t *restrict across, int16_t *restrict around, int x0, int x1)
+{
+    for (int x = x0 - AROUND; x < x1 + AROUND; x++)
+        across[x] = greater(greater(greater(a[x], b[x]), greater(c[x], d[x])), e[x]);
+    for (int x = x0; x < x1; x++)
+        around[x] = greater(greater(greater(across[x - 2], across[x - 1]), greater(across[x], across[x + 1])), across[x + 2]);
+}
+
+static void around_fill(const Background *b, const Seen *s, int y, int x0, int x1)
+{
+    squares_scan(apart_at(b, y - 2, s->rows), apart_at(b, y - 1, s->rows), apart_at(b, y, s->rows), apart_at(b, y + 1, s->rows),
+                 apart_at(b, y + 2, s->rows), b->across, b->around, x0, x1);
+}
+
+/* The difference from which on an element is more person than background. */
+INLINED float half_of(int16_t greatest)
+{
+    float half = EDGE * (float)greatest;
+    return half > NOISE ? half : NOISE;
+}
+
+INLINED float known_of(unsigned char seen)
+{
+    float known = (float)seen * (1.0f / KNOWN);
+    return known < 1 ? known : 1;
+}
+
+/* Adds to the sums of each column: one sum of all would not be vectorized. */
+WIDE static void row_count(const int16_t *restrict apart, const int16_t *restrict around, const unsigned char *restrict seen,
+                           const float *restrict p, int cols, float *restrict b1, float *restrict b0, float *restrict f1, float *restrict f0)
+{
+    for (int x = 0; x < cols; x++) {
+        float a = (float)apart[x], differs = a / (a + half_of(around[x]));
+        float known = known_of(seen[x]), empty = known * (1 - p[x]), full = known * p[x];
+        b1[x] += empty * differs;
+        b0[x] += empty;
+        f1[x] += full * differs;
+        f0[x] += full;
+    }
+}
+
+/* What was seen of the background of each element, and, added to what was found in its column, whether anything can be said
+ * there. */
+WIDE static void row_judge(const int16_t *restrict apart, const float *restrict z, const unsigned char *restrict seen, int cols,
+                           unsigned char *restrict state, int32_t *restrict found)
+{
+    for (int x = 0; x < cols; x++) {
+        int vacant = z[x] < EMPTY, same = apart[x] < SAME;
+        state[x] = (unsigned char)(vacant + (vacant & same));
+        found[x] |= ((vacant ^ 1) | (apart[x] > NOISE)) & (seen[x] > 0);
+    }
+}
+
+/* Judges a strip, and marks its blocks in which something can be said. */
+WIDE static void strip_judge(const Background *b, const Seen *s, int y0, int y1)
+{
+    int32_t *restrict found = b->found;
+    memset(found, 0, sizeof(int32_t) * (size_t)b->stride);
+    for (int y = y0; y < y1; y++)
+        row_judge(apart_at(b, y, s->rows), floats_at(s->measured, y), bytes_at(&b->seen, y), s->cols, b->state + (y - y0) * s->cols, found);
+    for (int block = 0; block < b->blocks; block++) {
+        int32_t any = 0;
+        for (int x = block * BLOCK; x < (block + 1) * BLOCK; x++)
+            any |= found[x];
+        b->worth[block] = (unsigned char)any;
+    }
+}
+
+/* `count` elements. Their variances, if they have some of their own, change with them (r, or NULL). */
+INLINED void elements_weigh(const int16_t *restrict apart, const int16_t *restrict around, const unsigned char *restrict seen,
+                            const Odds *odds, const int count, float *restrict z, float *restrict r)
+{
+    const float b = odds->background, f = odds->person, trust = odds->trust, noise = 4 * odds->noise;
+    float change[BLOCK];
+    for (int x = 0; x < count; x++) {
+        float a = (float)apart[x], half = half_of(around[x]);
+        float rate = (f * a + (1 - f) * half) / (b * a + (1 - b) * half);
+        float cube = rate * rate * rate, ratio = limit(cube * cube, LEAST_ODDS, MOST_ODDS);
+        float doubt = limit((z[x] - EMPTY) * (1 / EMPTY), 0, 1);
+        float up = ratio > 1 ? ratio : 1, down = ratio < 1 ? ratio : 1;
+        float gain = ((up - 1) + (down - 1) * doubt) * known_of(seen[x]) * trust;
+        float from = z[x] > LEVEL ? z[x] : LEVEL;
+        float to = z[x] + from * (1 - from) * gain / (1 + from * gain);
+        change[x] = to * (1 - to) - z[x] * (1 - z[x]);
+        z[x] = to;
+    }
+    if (r)
+        for (int x = 0; x < count; x++)
+            r[x] += noise * change[x];
+}
+
+/* In the columns [x0, x1), where x0 begins a block. */
+WIDE static void row_weigh(const int16_t *apart, const int16_t *around, const unsigned char *seen, const Odds *odds, int x0, int x1,
+                           float *z, float *r)
+{
+    int x = x0;
+    for (; x + BLOCK <= x1; x += BLOCK)
+        elements_weigh(apart + x, around + x, seen + x, odds, BLOCK, z + x, r ? r + x : NULL);
+    if (x < x1)
+        elements_weigh(apart + x, around + x, seen + x, odds, x1 - x, z + x, r ? r + x : NULL);
+}
+
+INLINED unsigned char towards(unsigned char from, unsigned char to) { return (unsigned char)(from + (to > from) - (to < from)); }
+
+WIDE static void colour_learn(const unsigned char *restrict a, const unsigned char *restrict seen, const unsigned char *restrict state,
+                              int cols, unsigned char *restrict b)
+{
+    for (int x = 0; x < cols; x++) {
+        unsigned char nearer = towards(b[x], a[x]), anew = seen[x] <= LOSS ? a[x] : b[x];
+        b[x] = state[x] == ALIKE ? nearer : state[x] == OTHER ? anew : b[x];
+    }
+}
+
+WIDE static void seen_learn(const unsigned char *restrict state, int cols, unsigned char *restrict seen)
+{
+    for (int x = 0; x < cols; x++) {
+        unsigned char more = (unsigned char)(seen[x] + (seen[x] < SEEN)), less = (unsigned char)(seen[x] > LOSS ? seen[x] - LOSS : 0);
+        seen[x] = state[x] == ALIKE ? more : state[x] == OTHER ? less : seen[x];
+    }
+}
+
+static inline unsigned char *row_of(const Plane *plane, int y) { return plane->data + y * plane->stride; }
+
+static void row_learn(const Background *b, const Seen *s, int y, const unsigned char *state)
+{
+    unsigned char *seen = row_of(&b->seen, y);
+    colour_learn(bytes_at(s->luma, y), seen, state, s->cols, row_of(&b->luma, y));
+    colour_learn(bytes_at(s->u, y), seen, state, s->cols, row_of(&b->u, y));
+    colour_learn(bytes_at(s->v, y), seen, state, s->cols, row_of(&b->v, y));
+    seen_learn(state, s->cols, seen);
+}
+
+/* Writes to the rows `weighed` what the background says to the strip from y0 on, and learns from it. Strips come in order. */
+static void background_weigh(Background *b, const Seen *s, int y0, float *const weighed[TILE])
+{
+    const int y1 = least(y0 + TILE, s->rows);
+    for (; b->compared < least(y1 + AROUND, s->rows); b->compared++)
+        apart_fill(b, s, b->compared);
+    strip_judge(b, s, y0, y1);
+    for (int y = y0; y < y1; y++) {
+        const int16_t *apart = apart_at(b, y, s->rows);
+        const unsigned char *seen = bytes_at(&b->seen, y);
+        float *z = weighed[y - y0], *r = s->variance->data ? floats_at(s->variance, y) : NULL, *counts = b->counts;
+        memcpy(z, floats_at(s->measured, y), sizeof(float) * (size_t)s->cols);
+        if (y == y0) { /* one row of each strip is counted, for all */
+            around_fill(b, s, y, 0, s->cols);
+            row_count(apart, b->around, seen, floats_at(s->probability, y), s->cols, counts, counts + s->cols, counts + 2 * s->cols,
+                      counts + 3 * s->cols);
+        }
+        for (int block = 0, end; block < b->blocks; block = end + 1) {
+            for (end = block; end < b->blocks && b->worth[end];)
+                end++;
+            const int x0 = block * BLOCK, x1 = least(end * BLOCK, s->cols);
+            if (x1 <= x0)
+                continue;
+            if (y != y0)
+                around_fill(b, s, y, x0, x1);
+            row_weigh(apart, b->around, seen, &b->odds, x0, x1, z, r);
+        }
+        row_learn(b, s, y, b->state + (y - y0) * s->cols);
+    }
+}
+
+/* Returns 0, or -1 where there is no memory; `background_end` is wanted either way. `noise`: of the model's mask. */
+static int background_begin(Background *b, const Seen *s, float noise)
+{
+    b->blocks = (s->cols + BLOCK - 1) / BLOCK;
+    b->stride = b->blocks * BLOCK + 2 * AROUND + BLOCK;
+    b->compared = 0;
+    const size_t stride = (size_t)b->stride, cols = (size_t)s->cols;
+    int16_t *rows = malloc(sizeof(int16_t) * (RING + 2) * stride);
+    b->apart[0] = rows ? rows + AROUND : NULL;
+    b->counts = calloc(4 * cols, sizeof(float));
+    b->found = malloc(sizeof(int32_t) * stride);
+    b->state = malloc(TILE * cols + (size_t)b->blocks);
+    if (!rows || !b->counts || !b->found || !b->state)
+        return -1;
+    for (int i = 1; i < RING; i++)
+        b->apart[i] = b->apart[0] + i * b->stride;
+    b->across = b->apart[0] + RING * b->stride;
+    b->around = b->across + b->stride;
+    b->worth = b->state + TILE * cols;
+    const double *sums = (const double *)(const void *)b->sums.data;
+    const float background = (float)((sums[0] + PRIOR) / (sums[1] + 2 * PRIOR)), person = (float)((sums[2] + PRIOR) / (sums[3] + 2 * PRIOR));
+    b->odds = (Odds){background, person > background ? person : background, limit(1 - DOUBT * background, 0, 1), noise};
+    return 0;
+}
+
+/* Forgets some of what was counted, adds what was counted now if all went well, and frees the scratch. */
+static void background_end(Background *b, const Seen *s, int counted)
+{
+    double *sums = (double *)(void *)b->sums.data;
+    for (int i = 0; counted && i < 4; i++) {
+        double sum = 0;
+        for (int x = 0; x < s->cols; x++)
+            sum += (double)b->counts[i * s->cols + x];
+        sums[i] = MEMORY * sums[i] + TILE * sum;
+    }
+    free(b->state);
+    free(b->found);
+    free(b->counts);
+    free(b->apart[0] ? b->apart[0] - AROUND : NULL);
+}
+
+#endif
