@@ -11,8 +11,11 @@
 
 #define EDGE 0.32f
 #define AROUND 2             /* reach of the square in which the greatest difference is looked for */
-#define QUARTER 0.25f        /* squared differences are kept as whole quarters, so that they fit 16 bits */
-#define MOST_APART 32767.0f
+/* Squared differences are kept as whole quarters, so that they fit 16 bits: those of luma up to 255 * 255 / 4, those of
+ * chroma up to what is left. */
+#define CHROMA_MOST 127
+#define CHROMA_QUARTERS 8064.0f
+#define CHROMA_ALONE 16511.0f
 #define NOISE 50
 #define SAME 50
 #define EMPTY 0.25f
@@ -33,6 +36,9 @@ enum { OCCUPIED, OTHER, ALIKE };   /* what was seen of an element's background: 
 /* How often background and person differ from the plate, and what is made of it. */
 typedef struct { float background, person, trust, noise; } Odds;
 
+/* How squared differences of chroma count: the most that is told apart, in quarters, and x * lift * factor >> 16. */
+typedef struct { int16_t most; uint16_t lift, factor; } Weight;
+
 typedef struct {
     /* arguments */
     Plane luma, u, v;        /* of the plate */
@@ -41,11 +47,13 @@ typedef struct {
     int16_t *apart[RING];    /* quarters of squared differences */
     int16_t *across;         /* the greatest of each column */
     int16_t *around;         /* the greatest of the square */
-    int32_t *found;          /* of the strip, of each column: whether anything can be said there */
+    int16_t *found;          /* of the strip, of each column: whether anything can be said there */
+    int16_t *vacant;         /* of a row: whether the model sees nobody */
     float *counts;           /* 4 rows */
     unsigned char *state;    /* of the strip's elements */
     unsigned char *worth;    /* of each block of the strip: whether anything can be said there */
     Odds odds;
+    Weight weight;
     int blocks, compared;    /* rows before this are in `apart` */
     Py_ssize_t stride;
 } Background;
@@ -59,14 +67,29 @@ typedef struct {
 
 static inline int16_t *apart_at(const Background *b, int y, int rows) { return b->apart[clamp(y, 0, rows - 1) % RING]; }
 
+static inline Weight weight_of(float chroma)
+{
+    const float most = chroma > 0 ? CHROMA_ALONE / chroma : CHROMA_QUARTERS;
+    Weight w = {(int16_t)(most < CHROMA_QUARTERS ? most : CHROMA_QUARTERS), 1, 0};
+    while (w.most * w.lift * 2 < 65536 && w.lift < 32768)
+        w.lift = (uint16_t)(2 * w.lift);
+    w.factor = (uint16_t)(chroma * (65536.0f / w.lift));
+    return w;
+}
+
 WIDE static void colours_compare(const unsigned char *restrict a, const unsigned char *restrict b, const unsigned char *restrict au,
                                  const unsigned char *restrict bu, const unsigned char *restrict av, const unsigned char *restrict bv,
-                                 float chroma, int cols, int16_t *restrict out)
+                                 Weight weight, int cols, int16_t *restrict out)
 {
     for (int x = 0; x < cols; x++) {
-        int d = a[x] - b[x], f = au[x] - bu[x], g = av[x] - bv[x];
-        float apart = ((float)(d * d) + chroma * (float)(f * f + g * g)) * QUARTER;
-        out[x] = (int16_t)(int)(apart < MOST_APART ? apart : MOST_APART);
+        int16_t d = (int16_t)(a[x] - b[x]), f = (int16_t)(au[x] - bu[x]), g = (int16_t)(av[x] - bv[x]);
+        f = f < CHROMA_MOST ? f : CHROMA_MOST, f = f > -CHROMA_MOST ? f : -CHROMA_MOST;
+        g = g < CHROMA_MOST ? g : CHROMA_MOST, g = g > -CHROMA_MOST ? g : -CHROMA_MOST;
+        uint16_t luma = (uint16_t)((uint16_t)(d * d) >> 2);
+        int16_t chroma = (int16_t)((uint16_t)(f * f + g * g) >> 2);
+        chroma = chroma < weight.most ? chroma : weight.most;
+        uint16_t lifted = (uint16_t)(chroma * weight.lift), weighed = (uint16_t)(((uint32_t)lifted * weight.factor) >> 16);
+        out[x] = (int16_t)(luma + weighed);
     }
 }
 
@@ -74,7 +97,7 @@ static void apart_fill(const Background *b, const Seen *s, int y)
 {
     int16_t *row = b->apart[y % RING];
     colours_compare(bytes_at(s->luma, y), bytes_at(&b->luma, y), bytes_at(s->u, y), bytes_at(&b->u, y), bytes_at(s->v, y),
-                    bytes_at(&b->v, y), s->chroma, s->cols, row);
+                    bytes_at(&b->v, y), b->weight, s->cols, row);
     for (int i = 1; i <= AROUND; i++) {
         row[-i] = row[0];
         row[s->cols - 1 + i] = row[s->cols - 1];
@@ -127,26 +150,29 @@ WIDE static void row_count(const int16_t *restrict apart, const int16_t *restric
 }
 
 /* What was seen of the background of each element, and, added to what was found in its column, whether anything can be said
- * there. */
+ * there. In two loops: elements of one width each. */
 WIDE static void row_judge(const int16_t *restrict apart, const float *restrict z, const unsigned char *restrict seen, int cols,
-                           unsigned char *restrict state, int32_t *restrict found)
+                           int16_t *restrict vacant, unsigned char *restrict state, int16_t *restrict found)
 {
+    for (int x = 0; x < cols; x++)
+        vacant[x] = z[x] < EMPTY;
     for (int x = 0; x < cols; x++) {
-        int vacant = z[x] < EMPTY, same = apart[x] < SAME;
-        state[x] = (unsigned char)(vacant + (vacant & same));
-        found[x] |= ((vacant ^ 1) | (apart[x] > NOISE)) & (seen[x] > 0);
+        int16_t same = apart[x] < SAME, other = apart[x] > NOISE, known = seen[x] > 0;
+        state[x] = (unsigned char)(vacant[x] + (vacant[x] & same));
+        found[x] |= (int16_t)(((vacant[x] ^ 1) | other) & known);
     }
 }
 
 /* Judges a strip, and marks its blocks in which something can be said. */
 WIDE static void strip_judge(const Background *b, const Seen *s, int y0, int y1)
 {
-    int32_t *restrict found = b->found;
-    memset(found, 0, sizeof(int32_t) * (size_t)b->stride);
+    int16_t *restrict found = b->found;
+    memset(found, 0, sizeof(int16_t) * (size_t)b->stride);
     for (int y = y0; y < y1; y++)
-        row_judge(apart_at(b, y, s->rows), floats_at(s->measured, y), bytes_at(&b->seen, y), s->cols, b->state + (y - y0) * s->cols, found);
+        row_judge(apart_at(b, y, s->rows), floats_at(s->measured, y), bytes_at(&b->seen, y), s->cols, b->vacant,
+                  b->state + (y - y0) * s->cols, found);
     for (int block = 0; block < b->blocks; block++) {
-        int32_t any = 0;
+        int16_t any = 0;
         for (int x = block * BLOCK; x < (block + 1) * BLOCK; x++)
             any |= found[x];
         b->worth[block] = (unsigned char)any;
@@ -159,7 +185,7 @@ INLINED void elements_weigh(const int16_t *restrict apart, const int16_t *restri
 {
     const float b = odds->background, f = odds->person, trust = odds->trust, noise = 4 * odds->noise;
     float change[BLOCK];
-    for (int x = 0; x < count; x++) {
+    EACH_LANE(x, count) {
         float a = (float)apart[x], half = half_of(around[x]);
         float rate = (f * a + (1 - f) * half) / (b * a + (1 - b) * half);
         float cube = rate * rate * rate, ratio = limit(cube * cube, LEAST_ODDS, MOST_ODDS);
@@ -254,18 +280,20 @@ static int background_begin(Background *b, const Seen *s, float noise)
     b->blocks = (s->cols + BLOCK - 1) / BLOCK;
     b->stride = b->blocks * BLOCK + 2 * AROUND + BLOCK;
     b->compared = 0;
+    b->weight = weight_of(s->chroma);
     const size_t stride = (size_t)b->stride, cols = (size_t)s->cols;
-    int16_t *rows = malloc(sizeof(int16_t) * (RING + 2) * stride);
+    int16_t *rows = malloc(sizeof(int16_t) * (RING + 4) * stride);
     b->apart[0] = rows ? rows + AROUND : NULL;
     b->counts = calloc(4 * cols, sizeof(float));
-    b->found = malloc(sizeof(int32_t) * stride);
     b->state = malloc(TILE * cols + (size_t)b->blocks);
-    if (!rows || !b->counts || !b->found || !b->state)
+    if (!rows || !b->counts || !b->state)
         return -1;
     for (int i = 1; i < RING; i++)
         b->apart[i] = b->apart[0] + i * b->stride;
     b->across = b->apart[0] + RING * b->stride;
     b->around = b->across + b->stride;
+    b->found = b->around + b->stride;
+    b->vacant = b->found + b->stride;
     b->worth = b->state + TILE * cols;
     const double *sums = (const double *)(const void *)b->sums.data;
     const float background = (float)((sums[0] + PRIOR) / (sums[1] + 2 * PRIOR)), person = (float)((sums[2] + PRIOR) / (sums[3] + 2 * PRIOR));
@@ -284,7 +312,6 @@ static void background_end(Background *b, const Seen *s, int counted)
         sums[i] = MEMORY * sums[i] + TILE * sum;
     }
     free(b->state);
-    free(b->found);
     free(b->counts);
     free(b->apart[0] ? b->apart[0] - AROUND : NULL);
 }

@@ -15,10 +15,9 @@ EDGE = np.float32(0.32)
 """Share of the greatest squared difference around an element from which on it is more person than background."""
 REACH = 2
 """How far around that is, in pixels."""
-QUARTER = np.float32(0.25)
-"""Squared differences are kept as whole quarters, so that they fit 16 bits."""
-MOST_APART = np.float32(32767)
-"""What is more apart counts as this much, in quarters."""
+CHROMA_MOST, CHROMA_QUARTERS, CHROMA_ALONE = 127, 8064, np.float32(16511)
+"""Squared differences are kept as whole quarters, so that they fit 16 bits: those of luma up to 255 * 255 / 4, those of
+chroma up to what is left, and of no more than so many code values or quarters before they are weighted."""
 NOISE = np.float32(50)
 """Squared difference, in quarters of squared code values, that noise and shadows make."""
 SAME = np.float32(50)
@@ -92,10 +91,14 @@ def evidence(
 
 def _apart(picture: Picture, plate: Picture, chroma: float) -> F32:
     """Squared differences of colour, in whole quarters."""
-    pixels, background = ([plane.astype(np.float32) for plane in planes] for planes in (picture, plate))
-    dy, du, dv = ((a - b) ** 2 for a, b in zip(pixels, background, strict=True))
-    quarters = (dy + np.float32(chroma) * (du + dv)) * QUARTER
-    result: F32 = np.floor(np.minimum(quarters, MOST_APART))
+    dy, du, dv = (a.astype(np.int64) - b for a, b in zip(picture, plate, strict=True))
+    du, dv = (np.clip(d, -CHROMA_MOST, CHROMA_MOST) for d in (du, dv))
+    weight = np.float32(chroma)
+    most = min(int(CHROMA_ALONE / weight), CHROMA_QUARTERS) if chroma > 0 else CHROMA_QUARTERS
+    shift = min(16 - most.bit_length(), 15)
+    factor = int(weight * np.float32(1 << (16 - shift)))
+    quarters = np.minimum((du * du + dv * dv) // 4, most)
+    result: F32 = (dy * dy // 4 + (((quarters << shift) * factor) >> 16)).astype(np.float32)
     return result
 
 
