@@ -50,6 +50,7 @@ typedef struct {
     int16_t *found;          /* of the strip, of each column: whether anything can be said there */
     int16_t *vacant;         /* of a row: whether the model sees nobody */
     float *counts;           /* 4 rows */
+    float *change;           /* of a row: of the variance of its probabilities */
     unsigned char *state;    /* of the strip's elements */
     unsigned char *worth;    /* of each block of the strip: whether anything can be said there */
     Odds odds;
@@ -179,13 +180,12 @@ WIDE static void strip_judge(const Background *b, const Seen *s, int y0, int y1)
     }
 }
 
-/* `count` elements. Their variances, if they have some of their own, change with them (r, or NULL). */
-INLINED void elements_weigh(const int16_t *restrict apart, const int16_t *restrict around, const unsigned char *restrict seen,
-                            const Odds *odds, const int count, float *restrict z, float *restrict r)
+/* `count` elements, and by how much the variance of their probabilities (of a coin with them) changes. */
+WIDE static void row_weigh(const int16_t *restrict apart, const int16_t *restrict around, const unsigned char *restrict seen,
+                           const Odds *restrict odds, int count, float *restrict z, float *restrict change)
 {
-    const float b = odds->background, f = odds->person, trust = odds->trust, noise = 4 * odds->noise;
-    float change[BLOCK];
-    EACH_LANE(x, count) {
+    const float b = odds->background, f = odds->person, trust = odds->trust;
+    for (int x = 0; x < count; x++) {
         float a = (float)apart[x], half = half_of(around[x]);
         float rate = (f * a + (1 - f) * half) / (b * a + (1 - b) * half);
         float cube = rate * rate * rate, ratio = limit(cube * cube, LEAST_ODDS, MOST_ODDS);
@@ -197,20 +197,12 @@ INLINED void elements_weigh(const int16_t *restrict apart, const int16_t *restri
         change[x] = to * (1 - to) - z[x] * (1 - z[x]);
         z[x] = to;
     }
-    if (r)
-        for (int x = 0; x < count; x++)
-            r[x] += noise * change[x];
 }
 
-/* In the columns [x0, x1), where x0 begins a block. */
-WIDE static void row_weigh(const int16_t *apart, const int16_t *around, const unsigned char *seen, const Odds *odds, int x0, int x1,
-                           float *z, float *r)
+WIDE static void row_doubt(const float *restrict change, float noise, int count, float *restrict r)
 {
-    int x = x0;
-    for (; x + BLOCK <= x1; x += BLOCK)
-        elements_weigh(apart + x, around + x, seen + x, odds, BLOCK, z + x, r ? r + x : NULL);
-    if (x < x1)
-        elements_weigh(apart + x, around + x, seen + x, odds, x1 - x, z + x, r ? r + x : NULL);
+    for (int x = 0; x < count; x++)
+        r[x] += 4 * noise * change[x];
 }
 
 INLINED unsigned char towards(unsigned char from, unsigned char to) { return (unsigned char)(from + (to > from) - (to < from)); }
@@ -268,7 +260,9 @@ static void background_weigh(Background *b, const Seen *s, int y0, float *const 
                 continue;
             if (y != y0)
                 around_fill(b, s, y, x0, x1);
-            row_weigh(apart, b->around, seen, &b->odds, x0, x1, z, r);
+            row_weigh(apart + x0, b->around + x0, seen + x0, &b->odds, x1 - x0, z + x0, b->change);
+            if (r)
+                row_doubt(b->change, b->odds.noise, x1 - x0, r + x0);
         }
         row_learn(b, s, y, b->state + (y - y0) * s->cols);
     }
@@ -284,7 +278,7 @@ static int background_begin(Background *b, const Seen *s, float noise)
     const size_t stride = (size_t)b->stride, cols = (size_t)s->cols;
     int16_t *rows = malloc(sizeof(int16_t) * (RING + 4) * stride);
     b->apart[0] = rows ? rows + AROUND : NULL;
-    b->counts = calloc(4 * cols, sizeof(float));
+    b->counts = calloc(5 * cols, sizeof(float));
     b->state = malloc(TILE * cols + (size_t)b->blocks);
     if (!rows || !b->counts || !b->state)
         return -1;
@@ -295,6 +289,7 @@ static int background_begin(Background *b, const Seen *s, float noise)
     b->found = b->around + b->stride;
     b->vacant = b->found + b->stride;
     b->worth = b->state + TILE * cols;
+    b->change = b->counts + 4 * cols;
     const double *sums = (const double *)(const void *)b->sums.data;
     const float background = (float)((sums[0] + PRIOR) / (sums[1] + 2 * PRIOR)), person = (float)((sums[2] + PRIOR) / (sums[3] + 2 * PRIOR));
     b->odds = (Odds){background, person > background ? person : background, limit(1 - DOUBT * background, 0, 1), noise};
