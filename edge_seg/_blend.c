@@ -45,7 +45,8 @@ typedef struct {
  * of bytes wants. */
 typedef struct {
     int16_t fraction[HALF];
-    uint8_t near[2 * HALF], first[2 * HALF], second[2 * HALF];
+    int16_t far[HALF]; /* -1 where the second node is the nearer one, else 0 */
+    uint8_t first[2 * HALF], second[2 * HALF];
 } Pick;
 
 typedef struct {
@@ -110,12 +111,11 @@ static void pick_init(Pick *pick, const Axis *axis, int from, int step, int coun
     for (int i = 0; i < HALF; i++) {
         int x = from + step * i < count ? from + step * i : count - 1;
         int first = axis->cell[x], second = first + 1 < nodes ? first + 1 : first;
-        int near = axis->second[x] ? second : first;
+        pick->far[i] = axis->second[x] ? -1 : 0;
         pick->fraction[i] = axis->fraction[x];
         for (int byte = 0; byte < 2; byte++) {
             pick->first[2 * i + byte] = (uint8_t)(2 * (first - first_node) + byte);
             pick->second[2 * i + byte] = (uint8_t)(2 * (second - first_node) + byte);
-            pick->near[2 * i + byte] = (uint8_t)(2 * (near - first_node) + byte);
         }
     }
 }
@@ -228,6 +228,13 @@ INLINED void pick_lanes(const int16_t nodes[NODES], const uint8_t bytes[2 * HALF
         out[i] = nodes[bytes[2 * i] / 2];
 }
 
+/* Between two nodes, or rows of them: the nearer one + fraction * step / 65536. */
+INLINED int16_t between(int16_t first, int16_t second, int16_t far, int16_t fraction)
+{
+    int16_t step = (int16_t)(second - first);
+    return (int16_t)(first + (int16_t)(step & far) + (int16_t)((step * fraction) >> 16));
+}
+
 /* A field of a block: into its own place, and behind the field of the block before. */
 INLINED void store_twice(int16_t *out, const int16_t values[HALF])
 {
@@ -246,12 +253,11 @@ INLINED int16_t prepared(int16_t value, int how)
 
 INLINED void interpolate(const Pick *pick, const int16_t nodes[NODES], int shuffles, int how, int16_t *restrict out)
 {
-    int16_t near[HALF], first[HALF], second[HALF], value[HALF];
-    pick_lanes(nodes, pick->near, shuffles, near);
+    int16_t first[HALF], second[HALF], value[HALF];
     pick_lanes(nodes, pick->first, shuffles, first);
     pick_lanes(nodes, pick->second, shuffles, second);
     EACH_LANE(i, HALF)
-        value[i] = prepared((int16_t)(near[i] + ((pick->fraction[i] * (int16_t)(second[i] - first[i])) >> 16)), how);
+        value[i] = prepared(between(first[i], second[i], pick->far[i], pick->fraction[i]), how);
     store_twice(out, value);
 }
 
@@ -291,8 +297,7 @@ INLINED void widen_narrow(const Work *w, const Grid *grid, int row, int block, W
 
 INLINED int16_t between_nodes(const Axis *axis, int x, int16_t first, int16_t second)
 {
-    int16_t near = axis->second[x] ? second : first;
-    return (int16_t)(near + ((axis->fraction[x] * (int16_t)(second - first)) >> 16));
+    return between(first, second, axis->second[x] ? -1 : 0, axis->fraction[x]);
 }
 
 /* The same, sample by sample: for grids that are nearly as fine as the picture, or finer. */
@@ -351,13 +356,6 @@ typedef struct {
     int16_t far[3]; /* -1 where the second grid row is the nearer one, else 0 */
     int16_t fraction[3];
 } Place;
-
-/* A field between two grid rows: the nearer one + fraction * step / 65536. */
-INLINED int16_t between(int16_t first, int16_t second, int16_t far, int16_t fraction)
-{
-    int16_t step = (int16_t)(second - first);
-    return (int16_t)(first + (int16_t)(step & far) + (int16_t)((step * fraction) >> 16));
-}
 
 /* gain * (code - 128) / 255 / 2, with `centred` from `centre`: halves, so that no sum of them leaves 16 bits. */
 INLINED int16_t term(int16_t gain, int16_t centred) { return (int16_t)((gain * centred) >> 16); }

@@ -112,11 +112,19 @@ def _resize(bgr: U8, width: int, height: int) -> U8:
     return np.asarray(cv2.resize(bgr, (width, height), interpolation=interpolation), np.uint8)
 
 
+def _one_row(strip: I420, height: int) -> I420:
+    """A picture all rows of which are the first one of `strip`, read only: who copies it reads that from the cache, where a
+    picture of its own would come from memory."""
+    rows = (height, (height + 1) // 2, (height + 1) // 2)
+    y, u, v = (np.broadcast_to(p[:1], (n, p.shape[1])) for p, n in zip(strip.planes, rows, strict=True))
+    return I420(buffer=strip.buffer, y=y, u=u, v=v, matrix=strip.matrix)
+
+
 class ColourBackground(Background):
     """One colour; green for those who key it out elsewhere."""
 
     def __init__(self, settings: BackgroundSettings, width: int, height: int, matrix: Matrix) -> None:
-        self._picture = solid(settings.colour, width, height, matrix)
+        self._picture = _one_row(solid(settings.colour, width, 2, matrix), height)
 
     def render(self, frame: Frame, mask: Mask | None, now_ns: int) -> I420:
         return self._picture
