@@ -34,18 +34,17 @@ typedef struct {
 } Grid;
 
 /* Where samples lie between the nodes of the grid: sample i between nodes cell[i] and cell[i] + 1, at base + fraction *
- * step / 65536 with fraction in [-1/2, 1/2), counted from the nearer one. */
+ * step / 65536 with fraction in [-1/2, 1/2), counted from the nearer one: from cell[i] + 1 where it is negative. */
 typedef struct {
     int *cell;
     int16_t *fraction;
-    uint8_t *second; /* 1 where the nearer node is cell[i] + 1 */
 } Axis;
 
 /* The same for 8 samples, with the nodes counted from one of them on. As bytes of int16 elements: what a table look-up
  * of bytes wants. */
 typedef struct {
     int16_t fraction[HALF];
-    int16_t far[HALF]; /* -1 where the second node is the nearer one, else 0 */
+    int16_t far[HALF]; /* -1 where it is negative, else 0 */
     uint8_t first[2 * HALF], second[2 * HALF];
 } Pick;
 
@@ -89,7 +88,6 @@ WIDE static void axis_init(Axis *axis, int count, int first, int step, int size,
     const int unit = 2 * size, last = nodes - 1;
     int *restrict cells = axis->cell;
     int16_t *restrict fraction = axis->fraction;
-    uint8_t *restrict second = axis->second;
     for (int i = 0; i < count; i++) {
         int position = first + step * i;
         position = position < unit ? position : unit - 1;
@@ -100,29 +98,40 @@ WIDE static void axis_init(Axis *axis, int count, int first, int step, int size,
         weight = cell < last ? weight : 0;
         cells[i] = cell < last ? cell : last;
         fraction[i] = (int16_t)weight; /* less 65536 where the second node is the nearer one */
-        second[i] = weight >= 32768;
     }
 }
 
-/* The nodes beside samples `from`, `from` + `step`, ..., counted from `first_node`; samples beyond the last are like
- * the last. */
-static void pick_init(Pick *pick, const Axis *axis, int from, int step, int count, int first_node, int nodes)
+/* Where int16 element `lane` lies, as the two bytes of it. */
+INLINED uint16_t bytes_of(int lane)
 {
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    return (uint16_t)(lane * 0x0202 + 0x0001);
+#else
+    return (uint16_t)(lane * 0x0202 + 0x0100);
+#endif
+}
+
+/* The nodes beside samples `from`, `from` + `step`, ..., counted from `first_node`. */
+INLINED void pick_init(Pick *pick, const Axis *axis, int from, const int step, int first_node, int nodes)
+{
+    const int *restrict cell = axis->cell + from;
+    const int16_t *restrict fraction = axis->fraction + from;
+    const int last = nodes - 1 - first_node;
+    uint16_t first[HALF], second[HALF];
     for (int i = 0; i < HALF; i++) {
-        int x = from + step * i < count ? from + step * i : count - 1;
-        int first = axis->cell[x], second = first + 1 < nodes ? first + 1 : first;
-        pick->far[i] = axis->second[x] ? -1 : 0;
-        pick->fraction[i] = axis->fraction[x];
-        for (int byte = 0; byte < 2; byte++) {
-            pick->first[2 * i + byte] = (uint8_t)(2 * (first - first_node) + byte);
-            pick->second[2 * i + byte] = (uint8_t)(2 * (second - first_node) + byte);
-        }
+        int lane = cell[step * i] - first_node;
+        first[i] = bytes_of(lane);
+        second[i] = bytes_of(lane < last ? lane + 1 : lane);
+        pick->fraction[i] = fraction[step * i];
+        pick->far[i] = (int16_t)(fraction[step * i] >> 15);
     }
+    memcpy(pick->first, first, sizeof first);
+    memcpy(pick->second, second, sizeof second);
 }
 
-static void columns_init(Work *w, int nodes)
+WIDE static void columns_init(Work *w, int nodes)
 {
-    const int *cell = w->across.cell, half_width = (w->width + 1) / 2;
+    const int *cell = w->across.cell;
     w->narrow = nodes >= NODES;
     for (int block = 0; block < w->blocks; block++) {
         int start = block * BLOCK, stop = start + BLOCK < w->width ? start + BLOCK : w->width;
@@ -133,8 +142,8 @@ static void columns_init(Work *w, int nodes)
         int node = cell[block * BLOCK];
         column->first_node = node = node < nodes - NODES ? node : nodes - NODES;
         for (int k = 0; k < 2; k++)
-            pick_init(&column->luma[k], &w->across, block * BLOCK + k, 2, w->width, node, nodes);
-        pick_init(&column->chroma, &w->half_across, block * HALF, 1, half_width, node, nodes);
+            pick_init(&column->luma[k], &w->across, block * BLOCK + k, 2, node, nodes);
+        pick_init(&column->chroma, &w->half_across, block * HALF, 1, node, nodes);
     }
 }
 
@@ -297,7 +306,7 @@ INLINED void widen_narrow(const Work *w, const Grid *grid, int row, int block, W
 
 INLINED int16_t between_nodes(const Axis *axis, int x, int16_t first, int16_t second)
 {
-    return between(first, second, axis->second[x] ? -1 : 0, axis->fraction[x]);
+    return between(first, second, (int16_t)(axis->fraction[x] >> 15), axis->fraction[x]);
 }
 
 /* The same, sample by sample: for grids that are nearly as fine as the picture, or finer. */
@@ -353,7 +362,7 @@ WIDE static void widen(const Work *w, const Grid *grid, int slot, const Span *sp
 /* Where the rows of a pair lie between the grid's rows: both of luma, and chroma's. */
 typedef struct {
     int cell[3], slots[3][2];
-    int16_t far[3]; /* -1 where the second grid row is the nearer one, else 0 */
+    int16_t far[3]; /* -1 where the fraction is negative, else 0 */
     int16_t fraction[3];
 } Place;
 
@@ -571,7 +580,7 @@ static void prepare(Work *w, const Grid *grid, int pair, int count, Place *place
         changed |= place->cell[r] != axis->cell[y];
         place->cell[r] = axis->cell[y];
         place->fraction[r] = axis->fraction[y];
-        place->far[r] = axis->second[y] ? -1 : 0;
+        place->far[r] = (int16_t)(axis->fraction[y] >> 15);
     }
     if (!changed)
         return;
@@ -667,7 +676,6 @@ static void axis_carve(Axis *axis, char **cursor, size_t count)
 {
     axis->cell = carve(cursor, sizeof(int) * count);
     axis->fraction = carve(cursor, sizeof(int16_t) * count);
-    axis->second = carve(cursor, count);
 }
 
 /* One allocation for all of `work`, of the order of a few rows. Returns it, or NULL. */
@@ -675,8 +683,9 @@ static void *work_create(Work *w, int width, int height, const Grid *grid)
 {
     const size_t blocks = ((size_t)width + BLOCK - 1) / BLOCK, n = (size_t)grid->cols;
     const size_t stride = (blocks + 8 + 31) / 32 * 32;
-    const size_t samples = (size_t)width + ((size_t)width + 1) / 2 + (size_t)height + ((size_t)height + 1) / 2;
-    const size_t axes = samples * (sizeof(int) + sizeof(int16_t) + 1) + sizeof(int) * (n + 1) + sizeof(Column) * blocks;
+    const size_t columns = blocks * BLOCK; /* those beyond the picture are like its last one */
+    const size_t samples = columns + columns / 2 + (size_t)height + ((size_t)height + 1) / 2;
+    const size_t axes = samples * (sizeof(int) + sizeof(int16_t)) + sizeof(int) * (n + 1) + sizeof(Column) * blocks;
     const size_t kinds = ((size_t)grid->rows + 1) * stride + (size_t)grid->rows * n + 8 + sizeof(Span) * blocks;
     const size_t bytes = axes + kinds + SLOTS * (sizeof(Wide) + 1) * (blocks + 1) + 32 * (2 * SLOTS + 22);
     char *memory = PyMem_Malloc(bytes), *cursor;
@@ -691,8 +700,8 @@ static void *work_create(Work *w, int width, int height, const Grid *grid)
 #else
     w->shuffles = 1;
 #endif
-    axis_carve(&w->across, &cursor, (size_t)width);
-    axis_carve(&w->half_across, &cursor, ((size_t)width + 1) / 2);
+    axis_carve(&w->across, &cursor, columns);
+    axis_carve(&w->half_across, &cursor, columns / 2);
     axis_carve(&w->down, &cursor, (size_t)height);
     axis_carve(&w->half_down, &cursor, ((size_t)height + 1) / 2);
     w->cell_start = carve(&cursor, sizeof(int) * (n + 1));
@@ -707,8 +716,8 @@ static void *work_create(Work *w, int width, int height, const Grid *grid)
     w->kind = carve(&cursor, stride);
     w->node_kind = carve(&cursor, (size_t)grid->rows * n + 8);
     w->spans = carve(&cursor, sizeof(Span) * blocks);
-    axis_init(&w->across, width, 1, 2, width, grid->cols);
-    axis_init(&w->half_across, (width + 1) / 2, 2, 4, width, grid->cols);
+    axis_init(&w->across, (int)columns, 1, 2, width, grid->cols);
+    axis_init(&w->half_across, (int)columns / 2, 2, 4, width, grid->cols);
     axis_init(&w->down, height, 1, 2, height, grid->rows);
     axis_init(&w->half_down, (height + 1) / 2, 2, 4, height, grid->rows);
     int next = 0;

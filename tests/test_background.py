@@ -273,3 +273,14 @@ def test_steady_state_allocates_less_than_a_frame_and_keeps_nothing() -> None:
     tracemalloc.stop()
     assert kept < picture.buffer.size / 50
     assert peak < picture.buffer.size
+
+
+def test_a_colour_takes_the_memory_of_its_rows_once() -> None:
+    """The composite then reads it from the cache, whatever the picture's size."""
+    picture = rendered(BackgroundSettings(type="colour", colour="#204060"), 1281, 721)
+    assert (picture.width, picture.height) == (1281, 721)
+    assert picture.u.shape == picture.v.shape == (361, 641)
+    for plane in picture.planes:
+        assert plane.strides[0] == 0
+        assert not plane.flags.writeable
+        assert len(np.unique(plane)) == 1
