@@ -277,18 +277,21 @@ INLINED void share_row(const Task *t, const Work *w, int row, const int radius, 
     for (int x = 0; x < cols; x++)
         soft[x] &= SOFT;
     const int count = tiles_find(soft, cols, w->tiles);
-    for (int tile = 0; tile < count; tile++) {
-        const int x = w->tiles[tile];
-        float column[AROUND], total[TILE];
-        for (int i = 0; i < width; i += TILE) {
+    float columns[2][AROUND];
+    for (int tile = 0; tile <= count; tile++) {
+        for (int i = 0; tile < count && i < width; i += TILE) {
             Lanes down = {0};
             for (int y = top; y <= bottom; y++)
-                lanes_add(&down, w->uncertainty + (Py_ssize_t)y * w->stride + x - radius + i);
-            copy_lanes(column + i, &down, sizeof down);
+                lanes_add(&down, w->uncertainty + (Py_ssize_t)y * w->stride + w->tiles[tile] - radius + i);
+            copy_lanes(columns[tile % 2] + i, &down, sizeof down);
         }
+        if (tile == 0)
+            continue;
+        const int x = w->tiles[tile - 1]; /* what was written last is still on its way to the cache */
+        float total[TILE];
         Lanes across = {0};
         for (int d = 0; d <= 2 * radius; d++)
-            lanes_add(&across, column + d);
+            lanes_add(&across, columns[1 - tile % 2] + d);
         copy_lanes(total, &across, sizeof total);
         int32_t fitted[TILE];
         EACH_LANE(i, TILE) {
