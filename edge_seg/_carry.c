@@ -1,18 +1,17 @@
-/* Carrying a mask along block flow: edge_seg/carry.py says what is computed.
+/* Carrying a mask along block flow: edge_seg/carry_reference.py says what is computed.
  *
  * Nearly all of a mask is surely person or surely background. So the grid is cut into tiles; the costly part (what
  * colours the sources have, windows of alike colour) is for tiles whose windows hold a mask that differs. Blocks that
  * did not move are copied by rows.
  */
 #include "_fusion.h"
+#include "_motion.h"
 
 #define RADIUS 2             /* of the window */
 #define SLACK (TILE + 2 * RADIUS)
 #define SURE (1.0f / 16)     /* masks that differ by less are alike */
 #define CALM 3               /* code values of luma up to which what did not move is the same */
 #define UNSEEN 0.05f         /* variance for each squared pixel that a source lies outside the picture */
-#define Q 16                 /* vectors are in 1/16 pixel, or fetched slowly */
-#define FAR 4096.0f          /* no vector is longer: keeps coordinates within int */
 
 /* The diamond around an element: its 13 elements give what the 25 of the square gave. */
 #define NEAR (16.0f / 256)
@@ -29,14 +28,13 @@ enum { DIFFERENCE = PLANES, PER_ROW }; /* beside what windows see: how far the l
 MEAN_OF_ALIKE(mean_near, DIAMOND, PER_ROW)
 
 typedef struct {
-    Plane previous, current, vectors, residual, probability, variance, out_probability, out_variance;
+    Plane previous, current, residual, probability, variance, out_probability, out_variance;
     Plane previous_u, previous_v, current_u, current_v;
-    int block;
+    Motion motion;
     Scales scales;
     float exact, drift, misfit;
     int rows, cols, tile_rows, tile_cols;
     /* scratch */
-    int *block_of;          /* in which block a row or column is: dividing is slow */
     unsigned char *kind;    /* of each tile: how it is fetched */
     unsigned char *busy;    /* whether the mask differs in the windows of each tile, and it is not calm */
     unsigned char *wanted;  /* whether such windows reach into it */
@@ -48,148 +46,6 @@ typedef struct {
     Py_ssize_t plane, stride;
 } Carry;
 
-typedef struct { float x, y; } Vector;
-
-static inline int floor_of(float v) { int i = (int)v; return i - ((float)i > v); }
-
-static inline Vector vector_at(const Carry *c, int y, int x)
-{
-    const float *v = floats_at(&c->vectors, c->block_of[y]) + 2 * c->block_of[x];
-    return (Vector){limit(v[0], -FAR, FAR), limit(v[1], -FAR, FAR)};
-}
-
-/* --- fetching ------------------------------------------------------------------------------------------------------- */
-
-#if defined(__GNUC__) && !defined(__clang__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#define HAS_LANES 1
-typedef uint8_t Bytes __attribute__((vector_size(16)));
-typedef uint16_t Codes __attribute__((vector_size(16)));
-typedef int32_t Wholes __attribute__((vector_size(16)));
-typedef float Floats __attribute__((vector_size(16)));
-
-/* Eight bytes as 16-bit elements, by a shuffle with zeros: compilers take conversions of half a register apart. */
-INLINED Codes codes_of(const uint8_t *at)
-{
-    uint64_t eight[2] = {0, 0};
-    memcpy(eight, at, sizeof eight[0]);
-    Bytes low, zero = {0};
-    memcpy(&low, eight, sizeof low);
-    return (Codes)__builtin_shuffle(low, zero, (Bytes){0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23});
-}
-
-/* What TILE x TILE elements fetch from a place inside the picture, (fx, fy) in 1 / Q. Eight columns are read, and the one
- * behind them. */
-INLINED void fetch_bytes(const unsigned char *p, Py_ssize_t stride, int fx, int fy, float *out, Py_ssize_t out_stride)
-{
-    const uint16_t right = (uint16_t)fx, left = (uint16_t)(Q - fx), under = (uint16_t)fy, over = (uint16_t)(Q - fy);
-    const Codes zero = {0};
-    Codes above = codes_of(p) * left + codes_of(p + 1) * right;
-    for (int j = 0; j < TILE; j++) {
-        p += stride;
-        Codes below = codes_of(p) * left + codes_of(p + 1) * right, mixed = above * over + below * under;
-        Wholes wholes = (Wholes)__builtin_shuffle(mixed, zero, (Codes){0, 8, 1, 9, 2, 10, 3, 11});
-        Floats floats = __builtin_convertvector(wholes, Floats) * (1.0f / (Q * Q));
-        memcpy(out + j * out_stride, &floats, sizeof floats);
-        above = below;
-    }
-}
-#else
-#define HAS_LANES 0
-#endif
-
-INLINED void fetch_floats(const float *restrict p, Py_ssize_t stride, float fx, float fy, float *restrict out, Py_ssize_t out_stride)
-{
-    float above[TILE] = {0};
-    for (int j = 0; j <= TILE; j++) {
-        float below[TILE], mixed[TILE];
-        for (int i = 0; i < TILE; i++)
-            below[i] = p[i] + fx * (p[i + 1] - p[i]);
-        for (int i = 0; i < TILE; i++)
-            mixed[i] = above[i] + fy * (below[i] - above[i]);
-        if (j > 0)
-            memcpy(out + (j - 1) * out_stride, mixed, sizeof mixed);
-        memcpy(above, below, sizeof above);
-        p += stride;
-    }
-}
-
-/* Where an element comes from: between four, moved to the rim if it is outside the picture, and by how much. */
-typedef struct { int left, top, right, down; float x_weight, y_weight, outside; } Place;
-
-static inline Place place_of(const Carry *c, int y, int x, Vector v)
-{
-    float from_x = (float)x + v.x, from_y = (float)y + v.y;
-    float sx = limit(from_x, 0, (float)(c->cols - 1)), sy = limit(from_y, 0, (float)(c->rows - 1));
-    Place at = {.left = (int)sx, .top = (int)sy};
-    at.right = least(at.left + 1, c->cols - 1);
-    at.down = least(at.top + 1, c->rows - 1);
-    at.x_weight = sx - (float)at.left;
-    at.y_weight = sy - (float)at.top;
-    at.outside = fabsf(from_x - sx) + fabsf(from_y - sy);
-    return at;
-}
-
-static inline float mixed(Place at, float a, float b, float d, float e)
-{
-    float t = a + at.x_weight * (b - a), u = d + at.x_weight * (e - d);
-    return t + at.y_weight * (u - t);
-}
-
-static inline float byte_at(const Plane *plane, Place at)
-{
-    const unsigned char *p = bytes_at(plane, at.top), *q = bytes_at(plane, at.down);
-    return mixed(at, (float)p[at.left], (float)p[at.right], (float)q[at.left], (float)q[at.right]);
-}
-
-static inline float float_at(const Plane *plane, Place at)
-{
-    const float *p = floats_at(plane, at.top), *q = floats_at(plane, at.down);
-    return mixed(at, p[at.left], p[at.right], q[at.left], q[at.right]);
-}
-
-/* Where a tile comes from, if it is WHOLE. */
-typedef struct { int left, top; float fx, fy; } Origin;
-
-static inline Origin tile_origin(const Carry *c, int y0, int x0)
-{
-    Vector v = vector_at(c, y0, x0);
-    int floor_x = floor_of(v.x), floor_y = floor_of(v.y);
-    return (Origin){x0 + floor_x, y0 + floor_y, v.x - (float)floor_x, v.y - (float)floor_y};
-}
-
-/* How a tile is fetched. WHOLE: it has one vector, and all that is mixed for it is in the picture. RIM: the same, but not all
- * of that is in the picture. SCATTERED: element by element. */
-enum { STILL, WHOLE, RIM, SCATTERED };
-
-INLINED int kind_of(const Carry *c, int y0, int x0)
-{
-    const float *v = floats_at(&c->vectors, c->block_of[y0]) + 2 * c->block_of[x0];
-    if (c->block % TILE != 0)
-        return SCATTERED;
-    if (v[0] == 0 && v[1] == 0)
-        return STILL;
-    if (y0 + TILE > c->rows || x0 + TILE > c->cols)
-        return SCATTERED;
-    const Origin from = tile_origin(c, y0, x0);
-    return from.left >= 0 && from.top >= 0 && from.left + TILE < c->cols && from.top + TILE < c->rows ? WHOLE : RIM;
-}
-
-#define SIDE (TILE + 1)
-#define WIDTH 16             /* more columns than are read */
-
-/* What is mixed for a tile at the rim: the outermost elements stand for those outside. */
-#define GATHER(name, type, row_at) \
-INLINED void name(const Carry *c, const Plane *plane, const Origin *from, type out[SIDE * WIDTH]) \
-{ \
-    for (int j = 0; j < SIDE; j++) { \
-        const type *row = row_at(plane, clamp(from->top + j, 0, c->rows - 1)); \
-        for (int i = 0; i < SIDE; i++) \
-            out[j * WIDTH + i] = row[clamp(from->left + i, 0, c->cols - 1)]; \
-    } \
-}
-GATHER(bytes_gather, unsigned char, bytes_at)
-GATHER(floats_gather, float, floats_at)
-
 /* The mask: all of it is copied, then what moved is fetched. */
 WIDE static void mask_fetch(const Carry *c)
 {
@@ -198,21 +54,21 @@ WIDE static void mask_fetch(const Carry *c)
         memcpy(floats_at(&c->out_probability, y), floats_at(&c->probability, y), sizeof(float) * (size_t)c->cols);
     for (int ty = 0; ty < c->tile_rows; ty++)
         for (int tx = 0; tx < c->tile_cols; tx++) {
-            const int y0 = ty * TILE, x0 = tx * TILE, kind = kind_of(c, y0, x0);
+            const int y0 = ty * TILE, x0 = tx * TILE, kind = kind_of(&c->motion, y0, x0);
             float *out = floats_at(&c->out_probability, y0) + x0;
             c->kind[ty * c->tile_cols + tx] = (unsigned char)kind;
             if (kind == WHOLE) {
-                const Origin from = tile_origin(c, y0, x0);
+                const Origin from = tile_origin(&c->motion, y0, x0);
                 fetch_floats(floats_at(&c->probability, from.top) + from.left, stride, from.fx, from.fy, out, out_stride);
             } else if (kind == RIM) {
-                const Origin from = tile_origin(c, y0, x0);
+                const Origin from = tile_origin(&c->motion, y0, x0);
                 float gathered[SIDE * WIDTH];
-                floats_gather(c, &c->probability, &from, gathered);
+                floats_gather(&c->motion, &c->probability, &from, gathered);
                 fetch_floats(gathered, WIDTH, from.fx, from.fy, out, out_stride);
             } else if (kind == SCATTERED) {
                 for (int y = y0; y < least(y0 + TILE, c->rows); y++)
                     for (int x = x0; x < least(x0 + TILE, c->cols); x++)
-                        floats_at(&c->out_probability, y)[x] = float_at(&c->probability, place_of(c, y, x, vector_at(c, y, x)));
+                        floats_at(&c->out_probability, y)[x] = float_at(&c->probability, place_of(&c->motion, y, x, vector_at(&c->motion, y, x)));
             }
         }
 }
@@ -234,7 +90,7 @@ static void colours_fetch_slowly(const Carry *c, int y0, int x0)
 {
     for (int y = y0; y < least(y0 + TILE, c->rows); y++)
         for (int x = x0; x < least(x0 + TILE, c->cols); x++) {
-            Place at = place_of(c, y, x, vector_at(c, y, x));
+            Place at = place_of(&c->motion, y, x, vector_at(&c->motion, y, x));
             Py_ssize_t k = y * c->stride + x;
             c->y[k] = byte_at(&c->previous, at);
             if (c->scales.chroma > 0) {
@@ -252,7 +108,7 @@ INLINED void plane_fetch(const Carry *c, const Plane *plane, const Origin *from,
         fetch_bytes(bytes_at(plane, from->top) + from->left, plane->stride, fx, fy, out, c->stride);
     } else {
         unsigned char gathered[SIDE * WIDTH] = {0};
-        bytes_gather(c, plane, from, gathered);
+        bytes_gather(&c->motion, plane, from, gathered);
         fetch_bytes(gathered, WIDTH, fx, fy, out, c->stride);
     }
 }
@@ -262,7 +118,7 @@ INLINED void plane_fetch(const Carry *c, const Plane *plane, const Origin *from,
 INLINED int tile_fetch(const Carry *c, int y0, int x0, int kind)
 {
 #if HAS_LANES
-    const Origin from = tile_origin(c, y0, x0);
+    const Origin from = tile_origin(&c->motion, y0, x0);
     const int fx = (int)(Q * from.fx), fy = (int)(Q * from.fy);
     if (kind == SCATTERED || Q * from.fx != (float)fx || Q * from.fy != (float)fy)
         return 0;
@@ -451,7 +307,7 @@ WIDE static void span_carry(const Carry *c, int ty, int tx0, int tx1)
 /* How much the variance of an element grows; in busy tiles that comes with the rest. */
 INLINED float growth_at(const Carry *c, int y, int x, int busy)
 {
-    const float r = floats_at(&c->residual, c->block_of[y])[c->block_of[x]];
+    const float r = floats_at(&c->residual, c->motion.block_of[y])[c->motion.block_of[x]];
     return busy ? 0 : c->drift + c->misfit * r * r;
 }
 
@@ -470,21 +326,10 @@ WIDE static void row_grow(const float *restrict from, const float *restrict grow
         out[x] = from[x] + growth[whole];
 }
 
-/* Where along an axis each element of a tile comes from, to the nearest, and how far outside the picture that is. */
-INLINED void axis_fill(int first, float step, int side, int at[TILE], float outside[TILE])
-{
-    const int whole = floor_of(step + 0.5f);
-    for (int i = 0; i < TILE; i++) {
-        const float from = (float)(first + i) + step;
-        at[i] = clamp(first + i + whole, 0, side - 1);
-        outside[i] = fabsf(from - limit(from, 0, (float)(side - 1)));
-    }
-}
-
 /* The variance of a tile that moved: that of the nearest elements, for it changes little from one to the next. */
 INLINED void variance_fetch(const Carry *c, int y0, int x0, int kind, int busy)
 {
-    const Vector v = vector_at(c, y0, x0);
+    const Vector v = vector_at(&c->motion, y0, x0);
     const int dx = floor_of(v.x + 0.5f), dy = floor_of(v.y + 0.5f);
     if (kind == WHOLE && dx == 0 && dy == 0)
         return;
@@ -510,8 +355,8 @@ INLINED void variance_fetch(const Carry *c, int y0, int x0, int kind, int busy)
     } else {
         for (int y = y0; y < least(y0 + TILE, c->rows); y++)
             for (int x = x0; x < least(x0 + TILE, c->cols); x++) {
-                const Vector own = vector_at(c, y, x);
-                const float outside = place_of(c, y, x, own).outside;
+                const Vector own = vector_at(&c->motion, y, x);
+                const float outside = place_of(&c->motion, y, x, own).outside;
                 const float *from = floats_at(&c->variance, clamp(y + floor_of(own.y + 0.5f), 0, c->rows - 1));
                 floats_at(&c->out_variance, y)[x] = from[clamp(x + floor_of(own.x + 0.5f), 0, c->cols - 1)] + UNSEEN * outside * outside +
                                                     growth_at(c, y, x, busy);
@@ -522,7 +367,7 @@ INLINED void variance_fetch(const Carry *c, int y0, int x0, int kind, int busy)
 WIDE static void tile_row_finish(const Carry *c, int ty)
 {
     const unsigned char *busy = c->busy + (Py_ssize_t)ty * c->tile_cols, *kind = c->kind + (Py_ssize_t)ty * c->tile_cols;
-    if (c->block % TILE == 0) {
+    if (c->motion.block % TILE == 0) {
         for (int tx = 0; tx < c->tile_cols; tx++)
             c->growth[tx] = growth_at(c, ty * TILE, tx * TILE, busy[tx]);
         for (int y = ty * TILE; y < least((ty + 1) * TILE, c->rows); y++)
@@ -553,11 +398,11 @@ static int carry_run(Carry *c)
     const size_t fetched = (size_t)(c->rows + 2 * RADIUS) * (size_t)c->stride + STRIP;
     float *floats = malloc(sizeof(float) * (fetched + 3 * line));
     unsigned char *marks = malloc(3 * tiles);
-    c->block_of = malloc(sizeof(int) * (size_t)longer);
-    const int done = floats && marks && c->block_of;
+    c->motion.block_of = malloc(sizeof(int) * (size_t)longer);
+    const int done = floats && marks && c->motion.block_of;
     if (done) {
         for (int i = 0; i < longer; i++)
-            c->block_of[i] = i / c->block;
+            c->motion.block_of[i] = i / c->motion.block;
         c->y = floats + RADIUS * c->stride + RADIUS;
         c->u = c->y + CHROMA_U * c->plane;
         c->v = c->y + CHROMA_V * c->plane;
@@ -575,7 +420,7 @@ static int carry_run(Carry *c)
         for (int ty = 0; ty < c->tile_rows; ty++)
             tile_row_finish(c, ty);
     }
-    free(c->block_of);
+    free(c->motion.block_of);
     free(floats);
     free(marks);
     return done ? 0 : -1;
@@ -592,11 +437,11 @@ static PyObject *fusion_carry(PyObject *module, PyObject *args)
         {NULL, &c.previous_u, 'B', READ, "previous_u"}, {NULL, &c.previous_v, 'B', READ, "previous_v"},
         {NULL, &c.probability, 'f', READ, "probability"}, {NULL, &c.variance, 'f', READ, "variance"},
         {NULL, &c.out_probability, 'f', WRITE, "out_probability"}, {NULL, &c.out_variance, 'f', WRITE, "out_variance"},
-        {NULL, &c.vectors, 'f', READ, "vectors"}, {NULL, &c.residual, 'f', READ, "residual"},
+        {NULL, &c.motion.vectors, 'f', READ, "vectors"}, {NULL, &c.residual, 'f', READ, "residual"},
     };
     float like, chroma;
     if (!PyArg_ParseTuple(args, "(OOO)(OOO)OOiOOOOfffff", &a[3].array, &a[4].array, &a[5].array, &a[0].array, &a[1].array,
-                          &a[2].array, &a[VECTORS].array, &a[RESIDUAL].array, &c.block, &a[6].array, &a[7].array, &a[8].array,
+                          &a[2].array, &a[VECTORS].array, &a[RESIDUAL].array, &c.motion.block, &a[6].array, &a[7].array, &a[8].array,
                           &a[9].array, &like, &chroma, &c.exact, &c.drift, &c.misfit))
         return NULL;
     if (arguments_get(a, ARRAYS) < 0)
@@ -605,16 +450,16 @@ static PyObject *fusion_carry(PyObject *module, PyObject *args)
     const Plane *grid = &c.current;
     if (one_grid(a, ON_GRID) < 0)
         goto end;
-    if (c.block < 1 || c.vectors.rows != (grid->rows + c.block - 1) / c.block ||
-        c.vectors.cols != 2 * ((grid->cols + c.block - 1) / c.block) || c.residual.rows != c.vectors.rows ||
-        c.residual.cols * 2 != c.vectors.cols) {
-        PyErr_Format(PyExc_ValueError, "vectors and residual: not one for each block of %d pixels", c.block);
+    if (c.motion.block < 1 || c.motion.vectors.rows != (grid->rows + c.motion.block - 1) / c.motion.block ||
+        c.motion.vectors.cols != 2 * ((grid->cols + c.motion.block - 1) / c.motion.block) || c.residual.rows != c.motion.vectors.rows ||
+        c.residual.cols * 2 != c.motion.vectors.cols) {
+        PyErr_Format(PyExc_ValueError, "vectors and residual: not one for each block of %d pixels", c.motion.block);
         goto end;
     }
     if (scales_get(&c.scales, like, chroma) < 0)
         goto end;
-    c.rows = (int)grid->rows;
-    c.cols = (int)grid->cols;
+    c.rows = c.motion.rows = (int)grid->rows;
+    c.cols = c.motion.cols = (int)grid->cols;
     int failed;
     Py_BEGIN_ALLOW_THREADS
     failed = carry_run(&c);

@@ -1,0 +1,167 @@
+/* Where the elements and tiles of a grid come from by block flow, and what is there. */
+#ifndef EDGE_SEG_MOTION_H
+#define EDGE_SEG_MOTION_H
+
+#include "_fusion.h"
+
+#define Q 16                 /* vectors are in 1/16 pixel, or bytes are fetched slowly */
+#define FAR 4096.0f          /* no vector is longer: keeps coordinates within int */
+
+typedef struct {
+    Plane vectors;
+    int block, rows, cols;
+    int *block_of;           /* in which block a row or column is: dividing is slow */
+} Motion;
+
+typedef struct { float x, y; } Vector;
+
+static inline int floor_of(float v) { int i = (int)v; return i - ((float)i > v); }
+
+static inline Vector vector_at(const Motion *m, int y, int x)
+{
+    const float *v = floats_at(&m->vectors, m->block_of[y]) + 2 * m->block_of[x];
+    return (Vector){limit(v[0], -FAR, FAR), limit(v[1], -FAR, FAR)};
+}
+
+#if defined(__GNUC__) && !defined(__clang__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define HAS_LANES 1
+typedef uint8_t Bytes __attribute__((vector_size(16)));
+typedef uint16_t Codes __attribute__((vector_size(16)));
+typedef int32_t Wholes __attribute__((vector_size(16)));
+typedef float Floats __attribute__((vector_size(16)));
+
+/* Eight bytes as 16-bit elements, by a shuffle with zeros: compilers take conversions of half a register apart. */
+INLINED Codes codes_of(const uint8_t *at)
+{
+    uint64_t eight[2] = {0, 0};
+    memcpy(eight, at, sizeof eight[0]);
+    Bytes low, zero = {0};
+    memcpy(&low, eight, sizeof low);
+    return (Codes)__builtin_shuffle(low, zero, (Bytes){0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23});
+}
+
+/* What TILE x TILE elements fetch from a place inside the picture, (fx, fy) in 1 / Q. Eight columns are read, and the one
+ * behind them. */
+INLINED void fetch_bytes(const unsigned char *p, Py_ssize_t stride, int fx, int fy, float *out, Py_ssize_t out_stride)
+{
+    const uint16_t right = (uint16_t)fx, left = (uint16_t)(Q - fx), under = (uint16_t)fy, over = (uint16_t)(Q - fy);
+    const Codes zero = {0};
+    Codes above = codes_of(p) * left + codes_of(p + 1) * right;
+    for (int j = 0; j < TILE; j++) {
+        p += stride;
+        Codes below = codes_of(p) * left + codes_of(p + 1) * right, mixed = above * over + below * under;
+        Wholes wholes = (Wholes)__builtin_shuffle(mixed, zero, (Codes){0, 8, 1, 9, 2, 10, 3, 11});
+        Floats floats = __builtin_convertvector(wholes, Floats) * (1.0f / (Q * Q));
+        memcpy(out + j * out_stride, &floats, sizeof floats);
+        above = below;
+    }
+}
+#else
+#define HAS_LANES 0
+#endif
+
+INLINED void fetch_floats(const float *restrict p, Py_ssize_t stride, float fx, float fy, float *restrict out, Py_ssize_t out_stride)
+{
+    float above[TILE] = {0};
+    for (int j = 0; j <= TILE; j++) {
+        float below[TILE], mixed[TILE];
+        for (int i = 0; i < TILE; i++)
+            below[i] = p[i] + fx * (p[i + 1] - p[i]);
+        for (int i = 0; i < TILE; i++)
+            mixed[i] = above[i] + fy * (below[i] - above[i]);
+        if (j > 0)
+            memcpy(out + (j - 1) * out_stride, mixed, sizeof mixed);
+        memcpy(above, below, sizeof above);
+        p += stride;
+    }
+}
+
+/* Where an element comes from: between four, moved to the rim if it is outside the picture, and by how much. */
+typedef struct { int left, top, right, down; float x_weight, y_weight, outside; } Place;
+
+static inline Place place_of(const Motion *m, int y, int x, Vector v)
+{
+    float from_x = (float)x + v.x, from_y = (float)y + v.y;
+    float sx = limit(from_x, 0, (float)(m->cols - 1)), sy = limit(from_y, 0, (float)(m->rows - 1));
+    Place at = {.left = (int)sx, .top = (int)sy};
+    at.right = least(at.left + 1, m->cols - 1);
+    at.down = least(at.top + 1, m->rows - 1);
+    at.x_weight = sx - (float)at.left;
+    at.y_weight = sy - (float)at.top;
+    at.outside = fabsf(from_x - sx) + fabsf(from_y - sy);
+    return at;
+}
+
+static inline float mixed(Place at, float a, float b, float d, float e)
+{
+    float t = a + at.x_weight * (b - a), u = d + at.x_weight * (e - d);
+    return t + at.y_weight * (u - t);
+}
+
+static inline float byte_at(const Plane *plane, Place at)
+{
+    const unsigned char *p = bytes_at(plane, at.top), *q = bytes_at(plane, at.down);
+    return mixed(at, (float)p[at.left], (float)p[at.right], (float)q[at.left], (float)q[at.right]);
+}
+
+static inline float float_at(const Plane *plane, Place at)
+{
+    const float *p = floats_at(plane, at.top), *q = floats_at(plane, at.down);
+    return mixed(at, p[at.left], p[at.right], q[at.left], q[at.right]);
+}
+
+/* Where a tile comes from, if it is WHOLE. */
+typedef struct { int left, top; float fx, fy; } Origin;
+
+static inline Origin tile_origin(const Motion *m, int y0, int x0)
+{
+    Vector v = vector_at(m, y0, x0);
+    int floor_x = floor_of(v.x), floor_y = floor_of(v.y);
+    return (Origin){x0 + floor_x, y0 + floor_y, v.x - (float)floor_x, v.y - (float)floor_y};
+}
+
+/* How a tile is fetched. WHOLE: it has one vector, and all that is mixed for it is in the picture. RIM: the same, but not all
+ * of that is in the picture. SCATTERED: element by element. */
+enum { STILL, WHOLE, RIM, SCATTERED };
+
+INLINED int kind_of(const Motion *m, int y0, int x0)
+{
+    const float *v = floats_at(&m->vectors, m->block_of[y0]) + 2 * m->block_of[x0];
+    if (m->block % TILE != 0)
+        return SCATTERED;
+    if (v[0] == 0 && v[1] == 0)
+        return STILL;
+    if (y0 + TILE > m->rows || x0 + TILE > m->cols)
+        return SCATTERED;
+    const Origin from = tile_origin(m, y0, x0);
+    return from.left >= 0 && from.top >= 0 && from.left + TILE < m->cols && from.top + TILE < m->rows ? WHOLE : RIM;
+}
+
+#define SIDE (TILE + 1)
+#define WIDTH 16             /* more columns than are read */
+
+/* What is mixed for a tile at the rim: the outermost elements stand for those outside. */
+#define GATHER(name, type, row_at) \
+INLINED void name(const Motion *m, const Plane *plane, const Origin *from, type out[SIDE * WIDTH]) \
+{ \
+    for (int j = 0; j < SIDE; j++) { \
+        const type *row = row_at(plane, clamp(from->top + j, 0, m->rows - 1)); \
+        for (int i = 0; i < SIDE; i++) \
+            out[j * WIDTH + i] = row[clamp(from->left + i, 0, m->cols - 1)]; \
+    } \
+}
+GATHER(bytes_gather, unsigned char, bytes_at)
+GATHER(floats_gather, float, floats_at)
+
+/* Where along an axis each element of a tile comes from, to the nearest, and how far outside the picture that is. */
+INLINED void axis_fill(int first, float step, int side, int at[TILE], float outside[TILE])
+{
+    const int whole = floor_of(step + 0.5f);
+    for (int i = 0; i < TILE; i++) {
+        const float from = (float)(first + i) + step;
+        at[i] = clamp(first + i + whole, 0, side - 1);
+        outside[i] = fabsf(from - limit(from, 0, (float)(side - 1)));
+    }
+}
+
+#endif
