@@ -57,7 +57,7 @@ WIDE static void mask_fetch(const Carry *c)
             const int y0 = ty * TILE, x0 = tx * TILE, kind = kind_of(&c->motion, y0, x0);
             float *out = floats_at(&c->out_probability, y0) + x0;
             c->kind[ty * c->tile_cols + tx] = (unsigned char)kind;
-            if (kind == WHOLE) {
+            if (kind == CLOSE || kind == WHOLE) {
                 const Origin from = tile_origin(&c->motion, y0, x0);
                 fetch_floats(floats_at(&c->probability, from.top) + from.left, stride, from.fx, from.fy, out, out_stride);
             } else if (kind == RIM) {
@@ -104,7 +104,7 @@ static void colours_fetch_slowly(const Carry *c, int y0, int x0)
 #if HAS_LANES
 INLINED void plane_fetch(const Carry *c, const Plane *plane, const Origin *from, int fx, int fy, int kind, float *out)
 {
-    if (kind == WHOLE && from->left + 2 * TILE < c->cols) {
+    if (kind != RIM && from->left + 2 * TILE < c->cols) {
         fetch_bytes(bytes_at(plane, from->top) + from->left, plane->stride, fx, fy, out, c->stride);
     } else {
         unsigned char gathered[SIDE * WIDTH] = {0};
@@ -331,8 +331,6 @@ INLINED void variance_fetch(const Carry *c, int y0, int x0, int kind, int busy)
 {
     const Vector v = vector_at(&c->motion, y0, x0);
     const int dx = floor_of(v.x + 0.5f), dy = floor_of(v.y + 0.5f);
-    if (kind == WHOLE && dx == 0 && dy == 0)
-        return;
     const float growth = growth_at(c, y0, x0, busy);
     if (kind == WHOLE) {
         for (int y = y0; y < y0 + TILE; y++) {
@@ -374,7 +372,7 @@ WIDE static void tile_row_finish(const Carry *c, int ty)
             row_grow(floats_at(&c->variance, y), c->growth, c->cols, floats_at(&c->out_variance, y));
     }
     for (int tx = 0; tx < c->tile_cols; tx++)
-        if (kind[tx] != STILL)
+        if (kind[tx] > CLOSE)
             variance_fetch(c, ty * TILE, tx * TILE, kind[tx], busy[tx]);
     for (int tx = 0; tx < c->tile_cols; tx++) {
         int end = tx;

@@ -120,9 +120,9 @@ static inline Origin tile_origin(const Motion *m, int y0, int x0)
     return (Origin){x0 + floor_x, y0 + floor_y, v.x - (float)floor_x, v.y - (float)floor_y};
 }
 
-/* How a tile is fetched. WHOLE: it has one vector, and all that is mixed for it is in the picture. RIM: the same, but not all
- * of that is in the picture. SCATTERED: element by element. */
-enum { STILL, WHOLE, RIM, SCATTERED };
+/* How a tile is fetched. WHOLE: it has one vector, and all that is mixed for it is in the picture. CLOSE: the same, and the
+ * nearest elements are its own. RIM: it has one vector, and not all of that is in the picture. SCATTERED: element by element. */
+enum { STILL, CLOSE, WHOLE, RIM, SCATTERED };
 
 INLINED int kind_of(const Motion *m, int y0, int x0)
 {
@@ -134,7 +134,9 @@ INLINED int kind_of(const Motion *m, int y0, int x0)
     if (y0 + TILE > m->rows || x0 + TILE > m->cols)
         return SCATTERED;
     const Origin from = tile_origin(m, y0, x0);
-    return from.left >= 0 && from.top >= 0 && from.left + TILE < m->cols && from.top + TILE < m->rows ? WHOLE : RIM;
+    if (from.left < 0 || from.top < 0 || from.left + TILE >= m->cols || from.top + TILE >= m->rows)
+        return RIM;
+    return v[0] >= -0.5f && v[0] < 0.5f && v[1] >= -0.5f && v[1] < 0.5f ? CLOSE : WHOLE;
 }
 
 #define SIDE (TILE + 1)
