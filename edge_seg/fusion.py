@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from itertools import dropwhile, pairwise
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import cv2
 import numpy as np
@@ -75,8 +75,7 @@ SCENE_RESIDUAL = 0.15
 NOISE_LUMA = 3.0
 
 
-@dataclass(frozen=True)
-class _Step:
+class _Step(NamedTuple):
     """How the frame `seq` came from the one before."""
 
     seq: int
@@ -89,8 +88,7 @@ class _Step:
         return self.picture[0]
 
 
-@dataclass(frozen=True)
-class _State:
+class _State(NamedTuple):
     probability: F32
     """Others may have it: never changed."""
     variance: F32
