@@ -2,40 +2,35 @@
  *
  * All of the search is integer arithmetic, so that the NumPy reference (edge_seg/flow_reference.py) gives equal
  * vectors. Blocks do not read each other's results within a pass, for the same reason.
- *
- * The trick that makes it fast on SSE2 and NEON alike: 16 vector lanes, but windows only 8 pixels wide. So rows y
- * and y + 1 of a picture are stored interleaved, for every y; 16 consecutive bytes are then an 8x2 patch at any
- * (x, y), an 8x8 window is four of them, and the compiler's own sum-of-absolute-differences pattern applies.
  */
-#include "_buffers.h"
+#include "_flow_picture.h"
 #include <math.h>
 #include <stdlib.h>
 
-#define WINDOW 8
+#define WINDOW 8              /* side of a block that is matched, at every level, and of its window */
 #define PAIRS (WINDOW / 2)
 #define AREA (WINDOW * WINDOW)
-#define BORDER 18     /* replicated pixels around each level: how far out of the picture a window may lie */
-#define MAX_LEVELS 4
-#define SIDE_MIN 16   /* a level smaller than this carries no information for 8x8 windows */
-#define STILL AREA    /* a sum of differences (one code value a pixel) below which nothing better is looked for */
+#define STILL AREA            /* a sum of differences (one code value a pixel) below which nothing better is looked for */
 #define LANES 16
-#define COLS_MAX 512  /* blocks in a row of a stage: 2048 pixels, 4 a block */
-#define Q 16          /* vectors are in 1/16 pixel after the sub-pixel step */
-
-typedef struct {
-    int width, height;
-    Py_ssize_t stride;       /* bytes from one pair row to the next */
-    unsigned char *pixels;   /* (height + 2 BORDER) rows of width + 2 BORDER */
-    unsigned char *pairs;    /* (height + 2 BORDER - 1) rows of 2 (width + 2 BORDER) */
-} Level;
+#define COLS_MAX (SIDE_MAX / WINDOW)
+#define Q 16                  /* vectors are in 1/16 pixel after the sub-pixel step */
+#define SEARCH_MAX 16
 
 typedef struct { int16_t x, y; } Vector;
 
+/* Vectors of 8-pixel blocks of one level, in whole pixels. */
 typedef struct {
-    int level, step;    /* side of a block, in pixels of its level */
     int rows, cols;
-    Vector *vectors;    /* whole pixels of its level */
+    Vector *vectors;
 } Stage;
+
+/* What was found for blocks of the finest level, `side` pixels wide. */
+typedef struct {
+    int side, rows, cols;
+    Vector *vectors;      /* 1/16 pixel */
+    float *residual;      /* mean absolute difference */
+    float *texture;       /* the smaller eigenvalue of the mean structure tensor */
+} Found;
 
 typedef struct {
     int block, levels, search, penalty;
@@ -45,82 +40,11 @@ typedef struct {
 } Settings;
 
 static inline int clamp(int v, int lo, int hi) { return v < lo ? lo : v > hi ? hi : v; }
+static inline int blocks(int pixels, int side) { return (pixels + side - 1) / side; }
 
-/* --- pyramid ------------------------------------------------------------------------------------------------ */
+/* --- matching whole pixels ------------------------------------------------------------------------------------- */
 
-static inline Py_ssize_t row_bytes(const Level *l) { return l->width + 2 * BORDER; }
-
-static void level_replicate(Level *l)
-{
-    Py_ssize_t n = row_bytes(l);
-    for (int y = 0; y < l->height; y++) {
-        unsigned char *row = l->pixels + (y + BORDER) * n;
-        memset(row, row[BORDER], BORDER);
-        memset(row + BORDER + l->width, row[BORDER + l->width - 1], BORDER);
-    }
-    for (int y = 0; y < BORDER; y++) {
-        memcpy(l->pixels + y * n, l->pixels + BORDER * n, n);
-        memcpy(l->pixels + (BORDER + l->height + y) * n, l->pixels + (BORDER + l->height - 1) * n, n);
-    }
-    for (int y = 0; y < l->height + 2 * BORDER - 1; y++) {
-        const unsigned char *restrict a = l->pixels + y * n, *restrict b = a + n;
-        unsigned char *restrict pair = l->pairs + y * l->stride;
-        for (Py_ssize_t x = 0; x < n; x++) {
-            pair[2 * x] = a[x];
-            pair[2 * x + 1] = b[x];
-        }
-    }
-}
-
-WIDE static void level_halve(const Level *from, Level *to)
-{
-    Py_ssize_t nf = row_bytes(from), nt = row_bytes(to);
-    for (int y = 0; y < to->height; y++) {
-        const unsigned char *restrict a = from->pixels + (2 * y + BORDER) * nf + BORDER, *restrict b = a + nf;
-        unsigned char *restrict out = to->pixels + (y + BORDER) * nt + BORDER;
-        for (int x = 0; x < to->width; x++) { /* two neighbours at once, in either order */
-            uint16_t p, q;
-            memcpy(&p, a + 2 * x, sizeof p);
-            memcpy(&q, b + 2 * x, sizeof q);
-            out[x] = (unsigned char)((uint16_t)((p & 255) + (p >> 8) + (q & 255) + (q >> 8) + 2) >> 2);
-        }
-    }
-}
-
-static size_t level_bytes(int width, int height)
-{
-    size_t n = (size_t)(width + 2 * BORDER) * (size_t)(height + 2 * BORDER);
-    return 3 * n + 64;
-}
-
-static void pyramid_build(Level *levels, int count, const Plane *picture, unsigned char *memory)
-{
-    int width = (int)picture->cols, height = (int)picture->rows;
-    for (int i = 0; i < count; i++) {
-        Level *l = &levels[i];
-        l->width = width, l->height = height;
-        l->stride = 2 * row_bytes(l);
-        l->pixels = memory;
-        l->pairs = memory + row_bytes(l) * (height + 2 * BORDER);
-        memory += level_bytes(width, height);
-        if (i == 0)
-            for (int y = 0; y < height; y++)
-                memcpy(l->pixels + (y + BORDER) * row_bytes(l) + BORDER, picture->data + y * picture->stride, width);
-        else
-            level_halve(&levels[i - 1], l);
-        level_replicate(l);
-        width = (width + 1) / 2, height = (height + 1) / 2;
-    }
-}
-
-/* --- matching ----------------------------------------------------------------------------------------------- */
-
-static inline const unsigned char *window_at(const Level *l, int x, int y)
-{
-    return l->pairs + (y + BORDER) * l->stride + 2 * (x + BORDER);
-}
-
-static inline int sad(const unsigned char *restrict a, const unsigned char *restrict b, Py_ssize_t stride)
+INLINED int sad(const unsigned char *restrict a, const unsigned char *restrict b, Py_ssize_t stride)
 {
     int sum = 0;
     for (int r = 0; r < PAIRS; r++) {
@@ -131,117 +55,181 @@ static inline int sad(const unsigned char *restrict a, const unsigned char *rest
     return sum;
 }
 
-typedef struct {
-    const Level *previous;
-    const unsigned char *patch;   /* the window in the current picture */
-    int x, y;                     /* its top-left pixel */
-    int x_lo, x_hi, y_lo, y_hi;   /* vectors that keep it (and a rim of 2) inside the border */
-    Vector best;
-    int32_t cost;
-} Search;
+/* A cost and which candidate has it, so that the smaller of two is one instruction, and the first of equal ones wins.
+ * Costs are below 2^18 (AREA * 255 and 32 times the largest penalty), candidates fewer than 2^11. */
+#define WHICH 11
+INLINED int32_t key_of(int cost, int which) { return (int32_t)cost << WHICH | which; }
+INLINED int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
+INLINED int cost_of(int32_t key) { return key >> WHICH; }
+INLINED int which_of(int32_t key) { return key & ((1 << WHICH) - 1); }
 
-static inline void search_begin(Search *s, const Level *previous, const Level *current, int x, int y)
+/* The vectors that keep the window at (x, y), and a rim of 2, inside the border. */
+typedef struct { int x_lo, x_hi, y_lo, y_hi; } Range;
+
+INLINED Range range_of(const Level *l, int x, int y)
 {
-    s->previous = previous;
-    s->patch = window_at(current, x, y);
-    s->x = x, s->y = y;
-    s->x_lo = -BORDER + 2 - x, s->x_hi = current->width + BORDER - WINDOW - 2 - x;
-    s->y_lo = -BORDER + 2 - y, s->y_hi = current->height + BORDER - WINDOW - 2 - y;
-    s->best.x = s->best.y = 0;
-    s->cost = INT32_MAX;
+    return (Range){-BORDER + 2 - x, l->width + BORDER - WINDOW - 2 - x, -BORDER + 2 - y, l->height + BORDER - WINDOW - 2 - y};
 }
 
-static inline void search_try(Search *s, int dx, int dy, int extra)
+INLINED Vector limited(int x, int y, Range range)
 {
-    dx = clamp(dx, s->x_lo, s->x_hi), dy = clamp(dy, s->y_lo, s->y_hi);
-    if (dx == s->best.x && dy == s->best.y && s->cost != INT32_MAX)
+    return (Vector){(int16_t)clamp(x, range.x_lo, range.x_hi), (int16_t)clamp(y, range.y_lo, range.y_hi)};
+}
+
+/* A block of the current picture, where it stands in the previous one, and the best vector so far. */
+typedef struct {
+    const unsigned char *patch, *here;
+    Py_ssize_t stride;
+    Range range;
+    Vector best;
+    int cost;
+} Search;
+
+/* Begins with standing still. */
+INLINED Search search_at(const Level *previous, const Level *current, int bx, int by)
+{
+    Search s = {window_at(current, bx * WINDOW, by * WINDOW), window_at(previous, bx * WINDOW, by * WINDOW), previous->stride,
+                range_of(previous, bx * WINDOW, by * WINDOW), {0, 0}, 0};
+    s.cost = sad(s.patch, s.here, s.stride);
+    return s;
+}
+
+INLINED int cost_at(const Search *s, Vector v) { return sad(s->patch, s->here + v.y * s->stride + 2 * v.x, s->stride); }
+
+INLINED void search_try(Search *s, Vector v, int penalty)
+{
+    int cost = cost_at(s, v) + penalty;
+    if (cost < s->cost)
+        s->cost = cost, s->best = v;
+}
+
+/* The eight neighbours of the best vector, row by row. */
+INLINED void search_around(Search *s, int penalty)
+{
+    Vector v = s->best;
+    if (v.x <= s->range.x_lo || v.x >= s->range.x_hi || v.y <= s->range.y_lo || v.y >= s->range.y_hi)
         return;
-    int cost = sad(s->patch, window_at(s->previous, s->x + dx, s->y + dy), s->previous->stride) + extra;
-    if (cost < s->cost) {
-        s->cost = cost;
-        s->best.x = (int16_t)dx, s->best.y = (int16_t)dy;
+    const unsigned char *at = s->here + v.y * s->stride + 2 * v.x, *over = at - s->stride, *under = at + s->stride;
+    int32_t best = key_of(s->cost, 0);
+    best = least(best, key_of(sad(s->patch, over - 2, s->stride) + penalty, 1));
+    best = least(best, key_of(sad(s->patch, over, s->stride) + penalty, 2));
+    best = least(best, key_of(sad(s->patch, over + 2, s->stride) + penalty, 3));
+    best = least(best, key_of(sad(s->patch, at - 2, s->stride) + penalty, 4));
+    best = least(best, key_of(sad(s->patch, at + 2, s->stride) + penalty, 6));
+    best = least(best, key_of(sad(s->patch, under - 2, s->stride) + penalty, 7));
+    best = least(best, key_of(sad(s->patch, under, s->stride) + penalty, 8));
+    best = least(best, key_of(sad(s->patch, under + 2, s->stride) + penalty, 9));
+    if (which_of(best)) {
+        s->best.x = (int16_t)(v.x + (which_of(best) - 1) % 3 - 1);
+        s->best.y = (int16_t)(v.y + (which_of(best) - 1) / 3 - 1);
+        s->cost = cost_of(best);
     }
 }
 
-static void match_top(Stage *stage, const Level *previous, const Level *current, const Settings *settings)
+/* All vectors within `search` pixels along each axis, the farther the dearer. */
+INLINED void search_all(Search *s, int search, int penalty)
 {
-    int margin = (WINDOW - stage->step) / 2, r = settings->search;
+    const int span = 2 * search + 1;
+    const int x_lo = clamp(-search, s->range.x_lo, 0), x_hi = clamp(search, 0, s->range.x_hi);
+    const int y_lo = clamp(-search, s->range.y_lo, 0), y_hi = clamp(search, 0, s->range.y_hi);
+    int32_t best = key_of(s->cost, 0);
+    for (int y = y_lo; y <= y_hi; y++) {
+        const unsigned char *row = s->here + y * s->stride;
+        int far = penalty * abs(y), which = 1 + (y + search) * span + search;
+        for (int x = x_lo; x <= x_hi; x++)
+            best = least(best, key_of(sad(s->patch, row + 2 * x, s->stride) + far + penalty * abs(x), which + x));
+    }
+    if (which_of(best)) {
+        s->best.x = (int16_t)((which_of(best) - 1) % span - search);
+        s->best.y = (int16_t)((which_of(best) - 1) / span - search);
+    }
+}
+
+/* The two of `count` blocks of twice the size whose centres enclose the centre of block b along one axis. */
+INLINED void parents(int b, int count, int *near, int *far)
+{
+    *near = clamp(b >> 1, 0, count - 1);
+    *far = clamp((b >> 1) + (b & 1 ? 1 : -1), 0, count - 1);
+}
+
+/* The hint at the centre of a block of a level, in whole pixels of that level. */
+INLINED Vector hint_at(const Settings *settings, int level, int bx, int by)
+{
+    int shift = settings->block == 2 ? 2 : settings->block == 4 ? 3 : 4;   /* 2 * block */
+    int x = clamp((2 * bx + 1) * WINDOW << level >> shift, 0, settings->cols - 1);
+    int y = clamp((2 * by + 1) * WINDOW << level >> shift, 0, settings->rows - 1);
+    Vector v = settings->hint[y * settings->cols + x];
+    int half = 8 << level;
+    return (Vector){(int16_t)((v.x + half) >> (4 + level)), (int16_t)((v.y + half) >> (4 + level))};
+}
+
+/* Whether precision is wanted anywhere in a block of the finest level. */
+static inline int is_active(const Settings *settings, int bx, int by)
+{
+    if (!settings->active)
+        return 1;
+    int n = WINDOW / settings->block;
+    for (int y = by * n; y < (by + 1) * n && y < settings->rows; y++)
+        for (int x = bx * n; x < (bx + 1) * n && x < settings->cols; x++)
+            if (settings->active[y * settings->cols + x])
+                return 1;
+    return 0;
+}
+
+#define MUCH_BETTER 2   /* times as good a match as standing still: the hint is right, and need not be searched for */
+
+WIDE static void match_top(Stage *stage, int level, const Level *previous, const Level *current, const Settings *settings)
+{
     for (int by = 0; by < stage->rows; by++)
         for (int bx = 0; bx < stage->cols; bx++) {
-            Search s;
-            search_begin(&s, previous, current, bx * stage->step - margin, by * stage->step - margin);
-            search_try(&s, 0, 0, 0);
-            for (int dy = s.cost <= STILL ? r + 1 : -r; dy <= r; dy++)
-                for (int dx = -r; dx <= r; dx++)
-                    search_try(&s, dx, dy, settings->penalty * (abs(dx) + abs(dy)));
+            Search s = search_at(previous, current, bx, by);
+            int still = s.cost, known = still <= STILL;
+            if (!known && settings->hint) {
+                Vector h = hint_at(settings, level, bx, by);
+                search_try(&s, limited(h.x, h.y, s.range), settings->penalty);
+                if (s.cost < still) {
+                    search_around(&s, 2 * settings->penalty);
+                    known = MUCH_BETTER * s.cost <= still;
+                }
+            }
+            if (!known)
+                search_all(&s, settings->search, settings->penalty);
             stage->vectors[by * stage->cols + bx] = s.best;
         }
 }
 
-/* The two 4-pixel blocks of a grid whose centres enclose the centre of block b along one axis. `step` is the side of
- * b and `scale` the width of a pixel of that grid, both in pixels of b's level. */
-static inline void parents(int b, int step, int scale, int count, int *near, int *far)
+WIDE static void match_refine(Stage *stage, int level, const Stage *coarse, const Level *previous, const Level *current,
+                              const Settings *settings)
 {
-    int centre2 = (2 * b + 1) * step, size2 = 8 * scale;   /* doubled, to stay whole */
-    int n = centre2 / size2;
-    int f = centre2 % size2 < 4 * scale ? n - 1 : n + 1;
-    *near = clamp(n, 0, count - 1);
-    *far = clamp(f, 0, count - 1);
-}
-
-/* The block of the asked grid at the centre of a block of a stage. */
-static inline int asked_index(const Settings *settings, const Stage *stage, int bx, int by)
-{
-    int shift = settings->block == 2 ? 2 : settings->block == 4 ? 3 : 4;   /* 2 * block */
-    int x = ((2 * bx + 1) * stage->step << stage->level) >> shift;
-    int y = ((2 * by + 1) * stage->step << stage->level) >> shift;
-    return clamp(y, 0, settings->rows - 1) * settings->cols + clamp(x, 0, settings->cols - 1);
-}
-
-static void match_refine(Stage *stage, const Stage *coarse, const Level *previous, const Level *current,
-                         const Settings *settings)
-{
-    int margin = (WINDOW - stage->step) / 2, penalty = settings->penalty;
-    int shift = 4 + stage->level, half = 1 << (shift - 1);
-    for (int by = 0; by < stage->rows; by++)
+    for (int by = 0; by < stage->rows; by++) {
+        int ys[2], xs[2];
+        parents(by, coarse->rows, &ys[0], &ys[1]);
+        const Vector *rows[2] = {coarse->vectors + ys[0] * coarse->cols, coarse->vectors + ys[1] * coarse->cols};
         for (int bx = 0; bx < stage->cols; bx++) {
-            Search s;
-            search_begin(&s, previous, current, bx * stage->step - margin, by * stage->step - margin);
-            search_try(&s, 0, 0, 0);
+            Search s = search_at(previous, current, bx, by);
             if (s.cost > STILL) {
-                int ys[2], xs[2], asked = asked_index(settings, stage, bx, by);
-                parents(by, stage->step, 2, coarse->rows, &ys[0], &ys[1]);
-                parents(bx, stage->step, 2, coarse->cols, &xs[0], &xs[1]);
+                parents(bx, coarse->cols, &xs[0], &xs[1]);
                 for (int i = 0; i < 4; i++) {
-                    Vector p = coarse->vectors[ys[i >> 1] * coarse->cols + xs[i & 1]];
-                    search_try(&s, 2 * p.x, 2 * p.y, penalty);
+                    Vector p = rows[i >> 1][xs[i & 1]];
+                    search_try(&s, limited(2 * p.x, 2 * p.y, s.range), settings->penalty);
                 }
                 if (settings->hint) {
-                    Vector h = settings->hint[asked];
-                    search_try(&s, (h.x + half) >> shift, (h.y + half) >> shift, penalty);
+                    Vector h = hint_at(settings, level, bx, by);
+                    search_try(&s, limited(h.x, h.y, s.range), settings->penalty);
                 }
-                Vector c = s.best;
-                if (s.cost > STILL && (stage->level > 0 || !settings->active || settings->active[asked]))
-                    for (int dy = -1; dy <= 1; dy++)
-                        for (int dx = -1; dx <= 1; dx++)
-                            if (dx || dy)
-                                search_try(&s, c.x + dx, c.y + dy, 2 * penalty);
+                if (s.cost > STILL && (level > 0 || is_active(settings, bx, by)))
+                    search_around(&s, 2 * settings->penalty);
             }
             stage->vectors[by * stage->cols + bx] = s.best;
         }
+    }
 }
 
-/* --- sub-pixel step, residual, division -------------------------------------------------------------------------- */
+/* --- sub-pixel step and residual -------------------------------------------------------------------------------- */
 
-static inline int64_t floor_div(int64_t a, int64_t b) /* b > 0 */
-{
-    return a >= 0 ? a / b : -((-a + b - 1) / b);
-}
-
-typedef struct {
-    Vector vector;   /* 1/16 pixel */
-    float residual, texture, confidence;
-} Found;
+INLINED int whole(int steps) { return (steps - (steps & (Q - 1))) / Q; }
+INLINED int part(int steps) { return steps & (Q - 1); }
+INLINED Range sixteenths(Range r) { return (Range){Q * r.x_lo, Q * r.x_hi, Q * r.y_lo, Q * r.y_hi}; }
 
 /* The structure tensor of a window and its product with the temporal difference, in doubled gradients. */
 typedef struct { int32_t xx, xy, yy, xt, yt; } Moments;
@@ -272,18 +260,18 @@ INLINED Moments moments(const unsigned char *restrict p, const unsigned char *re
     return m;
 }
 
-#define FLAT (WINDOW * WINDOW * 4 * 4)   /* regularises the normal equations: noise of about 2 code values */
+#define FLAT (AREA * 2 * 2)   /* regularises the normal equations: noise of about 1 code value */
 #define STEP_MAX (Q * 3 / 4)
 
-/* floor(n / d + 1/2), limited to +-STEP_MAX, of whole numbers. Doubles are exact here: d is below 2^48, n / d to be
- * limited where n is not below 2^53, and a quotient that is not whole is further from a whole one than it is rounded. */
-static inline int step_of(double n, double d)
+/* floor(q), limited to +-STEP_MAX. */
+INLINED void steps_of(const double *restrict quotients, int count, int32_t *restrict out)
 {
-    double q = (2 * n + d) / (2 * d);
-    q = q < STEP_MAX ? q : STEP_MAX;
-    q = q > -STEP_MAX ? q : -STEP_MAX;
-    int whole = (int)q;
-    return whole - (whole > q);
+    for (int i = 0; i < count; i++) {
+        double q = quotients[i] < STEP_MAX ? quotients[i] : STEP_MAX;
+        q = q > -STEP_MAX ? q : -STEP_MAX;
+        int32_t truncated = (int32_t)q;
+        out[i] = truncated - (truncated > q);
+    }
 }
 
 /* The smaller eigenvalue of the mean structure tensor, in squared code values per pixel. */
@@ -293,315 +281,329 @@ static inline float texture_of(float a, float b, float c)
     return smaller > 0.0f ? smaller / (4.0f * WINDOW * WINDOW) : 0.0f;
 }
 
-/* One Gauss-Newton step of Lucas and Kanade from a whole-pixel vector, in 1/16 pixel. */
-WIDE static void subpixel(const Stage *stage, const Level *previous, const Level *current, Found *out)
+/* Sum of absolute differences over `pairs` pairs of rows at fx, fy sixteenths of a pixel right of and below p,
+ * bilinear. Bytes outside `mask` do not count. */
+INLINED int sad_between(const unsigned char *restrict c, const unsigned char *restrict p, Py_ssize_t stride, int fx, int fy,
+                        int pairs, const unsigned char *restrict mask)
 {
-    int margin = (WINDOW - stage->step) / 2;
+    const uint16_t w00 = (uint16_t)((Q - fx) * (Q - fy)), w01 = (uint16_t)(fx * (Q - fy));
+    const uint16_t w10 = (uint16_t)((Q - fx) * fy), w11 = (uint16_t)(fx * fy);
+    unsigned char value[AREA], patch[AREA];
+    for (int r = 0; r < pairs; r++) {
+        uint16_t a[LANES], b[LANES], d[LANES], e[LANES];
+        codes_load(p, a), codes_load(p + 2, b);
+        codes_load(p + stride, d), codes_load(p + stride + 2, e);
+        for (int i = 0; i < LANES; i++)
+            a[i] = (uint16_t)((uint16_t)(w00 * a[i] + w01 * b[i] + w10 * d[i] + w11 * e[i] + 128) >> 8);
+        codes_store(a, value + LANES * r);
+        memcpy(patch + LANES * r, c, LANES);
+        for (int i = 0; mask && i < LANES; i++)
+            value[LANES * r + i] &= mask[i], patch[LANES * r + i] &= mask[i];
+        p += 2 * stride, c += 2 * stride;
+    }
+    int sum = 0;
+    for (int i = 0; i < LANES * pairs; i++)
+        sum += abs((int)value[i] - (int)patch[i]);
+    return sum;
+}
+
+static const unsigned char middle6[LANES] = {0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0};
+static const unsigned char middle4[LANES] = {0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0};
+
+/* One Gauss-Newton step of Lucas and Kanade from the whole-pixel vectors, in 1/16 pixel, and how well it fits then. */
+WIDE static void subpixel(const Stage *stage, const Level *previous, const Level *current, Found *found)
+{
+    const Py_ssize_t stride = previous->stride;
     for (int by = 0; by < stage->rows; by++) {
-        Found *row = out + by * stage->cols;
         const Vector *vectors = stage->vectors + by * stage->cols;
+        Vector *out = found->vectors + by * stage->cols;
+        float *residual = found->residual + by * stage->cols, *texture = found->texture + by * stage->cols;
         int32_t xx[COLS_MAX], xy[COLS_MAX], yy[COLS_MAX], xt[COLS_MAX], yt[COLS_MAX], sx[COLS_MAX], sy[COLS_MAX];
-        float texture[COLS_MAX];
+        double qx[COLS_MAX], qy[COLS_MAX];
         for (int bx = 0; bx < stage->cols; bx++) {
-            int x = bx * stage->step - margin, y = by * stage->step - margin;
+            int x = bx * WINDOW, y = by * WINDOW;
             Vector v = vectors[bx];
-            Moments m = moments(window_at(previous, x + v.x, y + v.y), window_at(current, x, y), previous->stride);
+            Moments m = moments(window_at(previous, x + v.x, y + v.y), window_at(current, x, y), stride);
             xx[bx] = m.xx, xy[bx] = m.xy, yy[bx] = m.yy, xt[bx] = m.xt, yt[bx] = m.yt;
         }
         for (int bx = 0; bx < stage->cols; bx++) {
             double a = xx[bx] + FLAT, b = xy[bx], c = yy[bx] + FLAT;
             double det = a * c - b * b; /* positive: FLAT makes the matrix positive definite */
-            sx[bx] = step_of(2 * Q * (b * yt[bx] - c * xt[bx]), det);
-            sy[bx] = step_of(2 * Q * (b * xt[bx] - a * yt[bx]), det);
+            qx[bx] = (4 * Q * (b * yt[bx] - c * xt[bx]) + det) / (2 * det);
+            qy[bx] = (4 * Q * (b * xt[bx] - a * yt[bx]) + det) / (2 * det);
         }
+        steps_of(qx, stage->cols, sx);
+        steps_of(qy, stage->cols, sy);
         for (int bx = 0; bx < stage->cols; bx++)
             texture[bx] = texture_of((float)xx[bx], (float)xy[bx], (float)yy[bx]);
         for (int bx = 0; bx < stage->cols; bx++) {
-            row[bx].vector.x = (int16_t)(vectors[bx].x * Q + sx[bx]);
-            row[bx].vector.y = (int16_t)(vectors[bx].y * Q + sy[bx]);
-            row[bx].texture = texture[bx];
-        }
-    }
-}
-
-/* Sum of absolute differences over an 8 x 2n window at a vector in 1/16 pixel, bilinear. Pixels outside `mask`
- * do not count. */
-static inline int sad_bilinear(const unsigned char *restrict c, const unsigned char *restrict p, Py_ssize_t stride,
-                               int fx, int fy, int pairs, const unsigned char *restrict mask)
-{
-    unsigned short w00 = (unsigned short)((Q - fx) * (Q - fy)), w01 = (unsigned short)(fx * (Q - fy));
-    unsigned short w10 = (unsigned short)((Q - fx) * fy), w11 = (unsigned short)(fx * fy);
-    unsigned char value[AREA], patch[AREA];
-    for (int r = 0; r < pairs; r++) {
-        for (int i = 0; i < 2 * WINDOW; i++) {
-            unsigned short v = (unsigned short)(w00 * p[i] + w01 * p[i + 2] + w10 * p[i + stride] + w11 * p[i + stride + 2] + 128);
-            value[2 * WINDOW * r + i] = (unsigned char)(v >> 8) & mask[i];
-            patch[2 * WINDOW * r + i] = c[i] & mask[i];
-        }
-        p += 2 * stride, c += 2 * stride;
-    }
-    int sum = 0;
-    for (int i = 0; i < 2 * WINDOW * pairs; i++)
-        sum += abs((int)value[i] - (int)patch[i]);
-    return sum;
-}
-
-static inline int sad_at(const Search *s, int qx, int qy, int top, int pairs, const unsigned char *mask)
-{
-    int dx = (int)floor_div(qx, Q), dy = (int)floor_div(qy, Q);
-    Py_ssize_t stride = s->previous->stride;
-    return sad_bilinear(s->patch + top * stride, window_at(s->previous, s->x + dx, s->y + dy + top), stride, qx - Q * dx,
-                        qy - Q * dy, pairs, mask);
-}
-
-/* The same for a whole window. */
-INLINED int sad_whole(const unsigned char *restrict c, const unsigned char *restrict p, Py_ssize_t stride, int fx, int fy)
-{
-    const uint16_t w00 = (uint16_t)((Q - fx) * (Q - fy)), w01 = (uint16_t)(fx * (Q - fy));
-    const uint16_t w10 = (uint16_t)((Q - fx) * fy), w11 = (uint16_t)(fx * fy);
-    uint16_t total[LANES] = {0};
-    for (int r = 0; r < PAIRS; r++) {
-        uint16_t a[LANES], b[LANES], d[LANES], e[LANES], now[LANES];
-        codes_load(p, a), codes_load(p + 2, b);
-        codes_load(p + stride, d), codes_load(p + stride + 2, e);
-        codes_load(c, now);
-        for (int i = 0; i < LANES; i++) {
-            uint16_t value = (uint16_t)((uint16_t)(w00 * a[i] + w01 * b[i] + w10 * d[i] + w11 * e[i] + 128) >> 8);
-            int16_t difference = (int16_t)(value - now[i]);
-            total[i] = (uint16_t)(total[i] + (difference < 0 ? -difference : difference));
-        }
-        p += 2 * stride, c += 2 * stride;
-    }
-    int sum = 0;
-    for (int i = 0; i < LANES; i++)
-        sum += total[i];
-    return sum;
-}
-
-static const unsigned char middle[2 * WINDOW] = {0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0};
-
-#define RESIDUAL_SCALE 8.0f   /* code values at which a match is half believed */
-#define TEXTURE_SCALE 4.0f    /* squared code values a pixel: gradients of 2 in the weaker direction */
-
-static inline float confidence_at(float moved, float texture, float residual)
-{
-    float trust = texture / (texture + TEXTURE_SCALE), miss = residual / RESIDUAL_SCALE;
-    return (1.0f - (1.0f - trust) * (moved < 1.0f ? moved : 1.0f)) / (1.0f + miss * miss);
-}
-
-static inline float moved_by(Vector v)
-{
-    int x = abs(v.x), y = abs(v.y);
-    return (float)(x > y ? x : y) / Q;
-}
-
-WIDE static void measure(const Stage *stage, const Level *previous, const Level *current, Found *found)
-{
-    int margin = (WINDOW - stage->step) / 2;
-    for (int by = 0; by < stage->rows; by++) {
-        Found *row = found + by * stage->cols;
-        float moved[COLS_MAX], texture[COLS_MAX], residual[COLS_MAX];
-        for (int bx = 0; bx < stage->cols; bx++) {
-            Found *f = &row[bx];
-            Search s;
-            search_begin(&s, previous, current, bx * stage->step - margin, by * stage->step - margin);
-            int x = clamp(f->vector.x, Q * s.x_lo, Q * s.x_hi), y = clamp(f->vector.y, Q * s.y_lo, Q * s.y_hi);
-            int fx = x & (Q - 1), fy = y & (Q - 1), dx = (x - fx) / Q, dy = (y - fy) / Q;
-            const unsigned char *at = window_at(previous, s.x + dx, s.y + dy);
-            int sum = (fx | fy) ? sad_whole(s.patch, at, previous->stride, fx, fy) : sad(s.patch, at, previous->stride);
-            f->vector.x = (int16_t)x, f->vector.y = (int16_t)y;
+            Range range = sixteenths(range_of(previous, bx * WINDOW, by * WINDOW));
+            Vector v = limited(vectors[bx].x * Q + sx[bx], vectors[bx].y * Q + sy[bx], range);
+            const unsigned char *patch = window_at(current, bx * WINDOW, by * WINDOW);
+            const unsigned char *at = window_at(previous, bx * WINDOW + whole(v.x), by * WINDOW + whole(v.y));
+            int sum = part(v.x) | part(v.y) ? sad_between(patch, at, stride, part(v.x), part(v.y), PAIRS, NULL) : sad(patch, at, stride);
+            out[bx] = v;
             residual[bx] = (float)sum / AREA;
-            texture[bx] = f->texture;
-            moved[bx] = moved_by(f->vector);
         }
-        for (int bx = 0; bx < stage->cols; bx++)
-            texture[bx] = confidence_at(moved[bx], texture[bx], residual[bx]);
-        for (int bx = 0; bx < stage->cols; bx++)
-            row[bx].residual = residual[bx], row[bx].confidence = texture[bx];
     }
 }
 
-#define APART (Q / 2)   /* vectors that differ by no more than this need no choice between them */
+/* --- smaller blocks ----------------------------------------------------------------------------------------------- */
 
-/* Of the four vectors around a block of half the size, the one under which the 4x4 pixels around it match best.
- * Windows so small would not do for a search, but choose well between few good vectors. */
-static Found choose(const Stage *stage, const Found *found, const Level *previous, const Level *current, int bx, int by)
+#ifndef AP
+#define AP 16
+#endif
+#define APART (Q / 2)   /* vectors that differ by no more than this need no choice between them */
+#define ALIKE (Q / 4)   /* of vectors that differ by no more than this one is enough to choose from */
+
+/* Of the four vectors around a block of half the size, the one under which the pixels around it match best: 6x6 for a
+ * block of 4, 4x4 for one of 2. Windows so small would not do for a search, but choose well between few good vectors. */
+INLINED void choose(const Found *from, Found *to, int bx, int by, const Level *previous, const Level *current)
 {
-    int ys[2], xs[2], least = INT32_MAX;
-    parents(by, 2, 1, stage->rows, &ys[0], &ys[1]);
-    parents(bx, 2, 1, stage->cols, &xs[0], &xs[1]);
-    Found best = found[ys[0] * stage->cols + xs[0]];
-    Search s;
-    search_begin(&s, previous, current, 2 * bx - 3, 2 * by - 3);
+    const Py_ssize_t stride = previous->stride;
+    int ys[2], xs[2], lowest = INT32_MAX, index = by * to->cols + bx;
+    int x = to->side * bx + to->side / 2 - WINDOW / 2, y = to->side * by + to->side / 2 - WINDOW / 2;
+    const unsigned char *patch = window_at(current, x, y);
+    Range range = sixteenths(range_of(previous, x, y));
+    parents(by, from->rows, &ys[0], &ys[1]);
+    parents(bx, from->cols, &xs[0], &xs[1]);
+    Vector tried[4];
+    int count = 0;
     for (int i = 0; i < 4; i++) {
-        const Found *near = &found[ys[i >> 1] * stage->cols + xs[i & 1]];
-        int x = clamp(near->vector.x, Q * s.x_lo, Q * s.x_hi), y = clamp(near->vector.y, Q * s.y_lo, Q * s.y_hi);
-        if (least != INT32_MAX && x == best.vector.x && y == best.vector.y)
+        int parent = ys[i >> 1] * from->cols + xs[i & 1], known = 0;
+        Vector v = from->vectors[parent];
+        v = limited(v.x, v.y, range);
+        for (int k = 0; k < count; k++)
+            known |= abs(tried[k].x - v.x) <= ALIKE && abs(tried[k].y - v.y) <= ALIKE;
+        if (known)
             continue;
-        int sum = sad_at(&s, x, y, 2, 2, middle);
-        if (sum < least) {
-            least = sum;
-            best.vector.x = (int16_t)x, best.vector.y = (int16_t)y;
-            best.residual = (float)sum / 16.0f;
-            best.texture = near->texture;
+        tried[count++] = v;
+        const unsigned char *at = window_at(previous, x + whole(v.x), y + whole(v.y));
+        int sum = to->side == 4 ? sad_between(patch + stride, at + stride, stride, part(v.x), part(v.y), 3, middle6)
+                                : sad_between(patch + 2 * stride, at + 2 * stride, stride, part(v.x), part(v.y), 2, middle4);
+        if (sum < lowest) {
+            lowest = sum;
+            to->vectors[index] = v;
+            to->residual[index] = (float)sum / (to->side == 4 ? 36.0f : 16.0f);
+            to->texture[index] = from->texture[parent];
         }
     }
-    best.confidence = confidence_at(moved_by(best.vector), best.texture, best.residual);
-    return best;
 }
 
 /* Where the vectors of two block rows differ by more than APART from those of `near`, each compared with the
  * neighbours at `side` (-1 or 1). Rows hold x and y interleaved, with one block of replicated border. */
-static void differences(const int16_t *restrict near, const int16_t *restrict far, int cols, int side,
-                        int16_t *restrict out)
+INLINED void differences(const int16_t *restrict near, const int16_t *restrict far, int cols, int side, int16_t *restrict out)
 {
     const int16_t *restrict beside = near + 2 * side, *restrict across = far + 2 * side;
     for (int i = 0; i < 2 * cols; i++) {
-        int a = abs(near[i] - beside[i]), b = abs(near[i] - far[i]), c = abs(near[i] - across[i]);
+        int16_t a = (int16_t)abs(near[i] - beside[i]), b = (int16_t)abs(near[i] - far[i]), c = (int16_t)abs(near[i] - across[i]);
         out[i] = (int16_t)((a > APART) | (b > APART) | (c > APART));
     }
 }
 
-static void row_load(const Stage *stage, const Found *found, int row, int16_t *out)
+static void row_load(const Found *from, int row, int16_t *out)
 {
-    for (int x = -1; x <= stage->cols; x++) {
-        Vector v = found[row * stage->cols + clamp(x, 0, stage->cols - 1)].vector;
-        out[2 * x + 2] = v.x, out[2 * x + 3] = v.y;
+    const Vector *v = from->vectors + row * from->cols;
+    memcpy(out + 2, v, (size_t)from->cols * sizeof(Vector));
+    memcpy(out, v, sizeof(Vector));
+    memcpy(out + 2 + 2 * from->cols, v + from->cols - 1, sizeof(Vector));
+}
+
+/* From blocks to blocks of half the side. */
+WIDE static void divide(const Found *from, Found *to, const Level *previous, const Level *current, const unsigned char *active)
+{
+    int16_t rows[2][2 * (SIDE_MAX / 4 + 2)], differ[2][2 * (SIDE_MAX / 4)];
+    for (int by = 0; by < to->rows; by++) {
+        int y0, y1, start = by * to->cols;
+        parents(by, from->rows, &y0, &y1);
+        const Vector *v = from->vectors + y0 * from->cols;
+        const float *r = from->residual + y0 * from->cols, *t = from->texture + y0 * from->cols;
+        for (int bx = 0; bx < to->cols; bx++) {
+            to->vectors[start + bx] = v[bx >> 1];
+            to->residual[start + bx] = r[bx >> 1];
+            to->texture[start + bx] = t[bx >> 1];
+        }
+        row_load(from, y0, rows[0]);
+        row_load(from, y1, rows[1]);
+        differences(rows[0] + 2, rows[1] + 2, from->cols, -1, differ[0]);
+        differences(rows[0] + 2, rows[1] + 2, from->cols, 1, differ[1]);
+        for (int bx = 0; bx < to->cols; bx++)
+            if ((differ[bx & 1][bx & ~1] | differ[bx & 1][bx | 1]) && (!active || active[start + bx]))
+                choose(from, to, bx, by, previous, current);
     }
 }
 
-static void finish(const Stage *stage, const Level *previous, const Level *current, const Found *found,
-                   const Settings *settings, int16_t *scratch, Plane *vectors, Plane *residual, Plane *confidence)
+/* --- the result --------------------------------------------------------------------------------------------------- */
+
+#define RESIDUAL_SCALE 8.0f   /* code values at which a match is half believed */
+#define TEXTURE_SCALE 4.0f    /* squared code values a pixel: gradients of 2 in the weaker direction */
+
+WIDE static void deliver(const Found *found, float *restrict vectors, float *restrict confidence)
 {
-    int divided = settings->block < stage->step, padded = 2 * (stage->cols + 2);
-    int16_t *near = scratch, *far = near + padded, *differ[2] = {far + padded, far + 2 * padded};
-    for (int by = 0; by < settings->rows; by++) {
-        float *v = (float *)(vectors->data + by * vectors->stride);
-        float *r = (float *)(residual->data + by * residual->stride);
-        float *k = (float *)(confidence->data + by * confidence->stride);
-        const Found *row = found + (divided ? by >> 1 : by) * stage->cols;
-        const unsigned char *active = settings->active ? settings->active + by * settings->cols : NULL;
-        if (divided) {
-            int y0, y1;
-            parents(by, 2, 1, stage->rows, &y0, &y1);
-            row_load(stage, found, y0, near);
-            row_load(stage, found, y1, far);
-            differences(near + 2, far + 2, stage->cols, -1, differ[0]);
-            differences(near + 2, far + 2, stage->cols, 1, differ[1]);
-        }
-        for (int bx = 0; bx < settings->cols; bx++) {
-            const Found *f = &row[divided ? bx >> 1 : bx];
-            Found chosen;
-            if (divided && (differ[bx & 1][bx & ~1] | differ[bx & 1][bx | 1]) && (!active || active[bx])) {
-                chosen = choose(stage, found, previous, current, bx, by);
-                f = &chosen;
-            }
-            v[2 * bx] = (float)f->vector.x / Q, v[2 * bx + 1] = (float)f->vector.y / Q;
-            r[bx] = f->residual;
-            k[bx] = f->confidence;
-        }
+    int count = found->rows * found->cols;
+    const int16_t *restrict steps = (const int16_t *)found->vectors;
+    const float *restrict residual = found->residual, *restrict texture = found->texture;
+    for (int i = 0; i < 2 * count; i++)
+        vectors[i] = (float)steps[i] / Q;
+    for (int i = 0; i < count; i++) {
+        int x = abs(steps[2 * i]), y = abs(steps[2 * i + 1]);
+        float moved = (float)(x > y ? x : y) / Q, trust = texture[i] / (texture[i] + TEXTURE_SCALE);
+        float miss = residual[i] / RESIDUAL_SCALE;
+        confidence[i] = (1.0f - (1.0f - trust) * (moved < 1.0f ? moved : 1.0f)) / (1.0f + miss * miss);
     }
 }
 
-/* --- the call --------------------------------------------------------------------------------------------------- */
+/* --- the calls ---------------------------------------------------------------------------------------------------- */
 
-static int check_shape(const Plane *p, Py_ssize_t rows, Py_ssize_t cols, const char *name)
+static int check_sides(int width, int height)
 {
-    if (p->rows == rows && p->cols == cols)
+    if (width >= 1 && height >= 1 && width <= SIDE_MAX && height <= SIDE_MAX)
         return 0;
-    PyErr_Format(PyExc_ValueError, "%s: expected %zd rows of %zd items, got %zd of %zd", name, rows, cols, p->rows, p->cols);
+    PyErr_Format(PyExc_ValueError, "luma grid: 1 to %d pixels a side, got %dx%d", SIDE_MAX, width, height);
     return -1;
 }
 
-enum { PREVIOUS, CURRENT, HINT, ACTIVE, VECTORS, RESIDUAL, CONFIDENCE, ARRAYS };
-static const char *const names[ARRAYS] = {"previous", "current", "hint", "active", "vectors", "residual", "confidence"};
-static const char formats[ARRAYS] = {'B', 'B', 'h', 'B', 'f', 'f', 'f'};
-
-static int check(const Plane *planes, const PyObject *const *objects, Settings *settings)
+static int check_shape(const Plane *p, Py_ssize_t rows, Py_ssize_t cols, const char *name)
 {
-    Py_ssize_t height = planes[PREVIOUS].rows, width = planes[PREVIOUS].cols;
-    if (width < 1 || height < 1 || width > 2048 || height > 2048) {
-        PyErr_Format(PyExc_ValueError, "luma grid: 1 to 2048 pixels a side, got %zdx%zd", width, height);
+    if (p->rows != rows || p->cols != cols) {
+        PyErr_Format(PyExc_ValueError, "%s: expected %zd rows of %zd items, got %zd of %zd", name, rows, cols, p->rows, p->cols);
         return -1;
     }
-    int block = settings->block;
-    if ((block != 2 && block != 4 && block != 8) || settings->levels < 1 || settings->levels > MAX_LEVELS ||
-        settings->search < 0 || settings->search > 16 || settings->penalty < 0 || settings->penalty > 4096) {
-        PyErr_SetString(PyExc_ValueError, "flow settings out of range");
+    if (p->stride != cols * p->buffer.itemsize && rows > 1) {
+        PyErr_Format(PyExc_ValueError, "%s: must be contiguous", name);
         return -1;
-    }
-    settings->rows = (int)((height + block - 1) / block), settings->cols = (int)((width + block - 1) / block);
-    for (int i = CURRENT; i < ARRAYS; i++) {
-        Py_ssize_t rows = i == CURRENT ? height : settings->rows;
-        Py_ssize_t cols = i == CURRENT ? width : i == HINT || i == VECTORS ? 2 * settings->cols : settings->cols;
-        if (objects[i] == Py_None)
-            continue;
-        if (check_shape(&planes[i], rows, cols, names[i]) < 0)
-            return -1;
-        if ((i == HINT && planes[i].stride != 2 * cols) || (i == ACTIVE && planes[i].stride != cols)) {
-            PyErr_Format(PyExc_ValueError, "%s: must be contiguous", names[i]);
-            return -1;
-        }
     }
     return 0;
 }
 
-static int same(const Plane *a, const Plane *b)
+static Py_ssize_t bytes_of(int width, int height)
 {
-    for (Py_ssize_t y = 0; y < a->rows; y++)
-        if (memcmp(a->data + y * a->stride, b->data + y * b->stride, a->cols) != 0)
-            return 0;
-    return 1;
+    Level levels[LEVELS_MAX];
+    Py_ssize_t bytes = 0;
+    for (int i = levels_of(width, height, NULL, levels); i-- > 0;)
+        bytes += (Py_ssize_t)level_bytes(&levels[i]);
+    return bytes;
+}
+
+static PyObject *prepared_bytes(PyObject *self, PyObject *args)
+{
+    (void)self;
+    int height, width;
+    if (!PyArg_ParseTuple(args, "ii", &height, &width) || check_sides(width, height) < 0)
+        return NULL;
+    return PyLong_FromSsize_t(bytes_of(width, height));
+}
+
+static PyObject *prepare(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *objects[2], *result = NULL;
+    if (!PyArg_ParseTuple(args, "OO", &objects[0], &objects[1]))
+        return NULL;
+    Plane picture, memory;
+    if (plane_get(&picture, objects[0], 'B', 0, "picture") < 0)
+        return NULL;
+    if (plane_get(&memory, objects[1], 'B', 1, "memory") == 0) {
+        int width = (int)picture.cols, height = (int)picture.rows;
+        if (check_sides(width, height) == 0 && check_shape(&memory, 1, bytes_of(width, height), "memory") == 0) {
+            Level levels[LEVELS_MAX];
+            int count = levels_of(width, height, memory.data, levels);
+            for (int i = 0; i < count; i++)
+                level_fill(&levels[i], &picture, i ? &levels[i - 1] : NULL);
+            result = PyFloat_FromDouble(level_mean(&levels[count - 1]));
+        }
+        plane_release(&memory);
+    }
+    plane_release(&picture);
+    return result;
+}
+
+enum { PREVIOUS, CURRENT, HINT, ACTIVE, STEPS, VECTORS, RESIDUAL, CONFIDENCE, ARRAYS };
+static const char *const names[ARRAYS] = {"previous", "current", "hint", "active", "steps", "vectors", "residual", "confidence"};
+static const char formats[ARRAYS] = {'B', 'B', 'h', 'B', 'h', 'f', 'f', 'f'};
+
+static int check(const Plane *planes, const PyObject *const *objects, int width, int height, Settings *settings)
+{
+    if (check_sides(width, height) < 0)
+        return -1;
+    int block = settings->block;
+    if ((block != 2 && block != 4 && block != 8) || settings->levels < 1 || settings->levels > LEVELS_MAX ||
+        settings->search < 0 || settings->search > SEARCH_MAX || settings->penalty < 0 || settings->penalty > 4096) {
+        PyErr_SetString(PyExc_ValueError, "flow settings out of range");
+        return -1;
+    }
+    settings->rows = blocks(height, block), settings->cols = blocks(width, block);
+    for (int i = 0; i < ARRAYS; i++) {
+        int pair = i == HINT || i == STEPS || i == VECTORS;
+        Py_ssize_t rows = i <= CURRENT ? 1 : settings->rows;
+        Py_ssize_t cols = i <= CURRENT ? bytes_of(width, height) : pair ? 2 * settings->cols : settings->cols;
+        if (objects[i] != Py_None && check_shape(&planes[i], rows, cols, names[i]) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 /* A repeated frame: nothing moved, everything matches. */
-static void stand_still(Plane *planes)
+static void stand_still(const Settings *settings, Plane *planes)
 {
-    for (Py_ssize_t y = 0; y < planes[VECTORS].rows; y++) {
-        memset(planes[VECTORS].data + y * planes[VECTORS].stride, 0, planes[VECTORS].cols * sizeof(float));
-        memset(planes[RESIDUAL].data + y * planes[RESIDUAL].stride, 0, planes[RESIDUAL].cols * sizeof(float));
-        float *confidence = (float *)(planes[CONFIDENCE].data + y * planes[CONFIDENCE].stride);
-        for (Py_ssize_t x = 0; x < planes[CONFIDENCE].cols; x++)
-            confidence[x] = 1.0f;
-    }
+    size_t count = (size_t)settings->rows * settings->cols;
+    memset(planes[STEPS].data, 0, 2 * count * sizeof(int16_t));
+    memset(planes[VECTORS].data, 0, 2 * count * sizeof(float));
+    memset(planes[RESIDUAL].data, 0, count * sizeof(float));
+    float *confidence = (float *)planes[CONFIDENCE].data;
+    for (size_t i = 0; i < count; i++)
+        confidence[i] = 1.0f;
 }
 
-static int match(Plane *planes, const Settings *settings)
+static int match(Plane *planes, int width, int height, const Settings *settings)
 {
-    Level previous[MAX_LEVELS], current[MAX_LEVELS];
-    Stage stages[MAX_LEVELS];   /* one for each level, finest first */
-    int width = (int)planes[PREVIOUS].cols, height = (int)planes[PREVIOUS].rows, count = 0;
-    size_t bytes = 0, blocks = 0, finest_blocks = 0;
-    while (count < settings->levels && (count == 0 || (width >= SIDE_MIN && height >= SIDE_MIN))) {
-        Stage *s = &stages[count];
-        s->level = count, s->step = count == 0 && settings->block == 8 ? 8 : 4;
-        s->rows = (height + s->step - 1) / s->step, s->cols = (width + s->step - 1) / s->step;
-        blocks += (size_t)s->rows * s->cols;
-        bytes += level_bytes(width, height);
-        width = (width + 1) / 2, height = (height + 1) / 2, count++;
+    Level previous[LEVELS_MAX], current[LEVELS_MAX];
+    int count = levels_of(width, height, planes[PREVIOUS].data, previous);
+    levels_of(width, height, planes[CURRENT].data, current);
+    if (memcmp(previous[0].pairs, current[0].pairs, level_bytes(&current[0])) == 0) {
+        stand_still(settings, planes);
+        return 0;
     }
-    finest_blocks = (size_t)stages[0].rows * stages[0].cols;
-    size_t scratch = 4 * 2 * (size_t)(stages[0].cols + 2);
-    Found *found = malloc(finest_blocks * sizeof(Found) + blocks * sizeof(Vector) + scratch * sizeof(int16_t) + 2 * bytes);
-    if (!found)
+    if (count > settings->levels)
+        count = settings->levels;
+
+    size_t per_block = 2 * sizeof(Vector) + 2 * sizeof(float), total = 0;
+    for (int i = 0; i < count; i++)
+        total += (size_t)blocks(current[i].width, WINDOW) * blocks(current[i].height, WINDOW);
+    for (int side = settings->block; side < WINDOW; side *= 2)
+        total += (size_t)blocks(width, side) * blocks(height, side);
+    unsigned char *memory = malloc(total * per_block), *next = memory;
+    if (!memory)
         return -1;
-    Vector *v = (Vector *)(found + finest_blocks);
-    int16_t *rows = (int16_t *)(v + blocks);
-    unsigned char *pixels = (unsigned char *)(rows + scratch);
-    for (int i = 0; i < count; i++) {
-        stages[i].vectors = v;
-        v += (size_t)stages[i].rows * stages[i].cols;
+#define TAKE(type, n) ((type *)(next += (n) * sizeof(type)) - (n))
+    Stage coarse = {0, 0, NULL};
+    for (int i = count - 1; i >= 0; i--) {
+        Stage stage = {blocks(current[i].height, WINDOW), blocks(current[i].width, WINDOW), NULL};
+        stage.vectors = TAKE(Vector, (size_t)stage.rows * stage.cols);
+        if (i == count - 1)
+            match_top(&stage, i, &previous[i], &current[i], settings);
+        else
+            match_refine(&stage, i, &coarse, &previous[i], &current[i], settings);
+        coarse = stage;
     }
-    pyramid_build(previous, count, &planes[PREVIOUS], pixels);
-    pyramid_build(current, count, &planes[CURRENT], pixels + bytes);
-    match_top(&stages[count - 1], &previous[count - 1], &current[count - 1], settings);
-    for (int i = count - 2; i >= 0; i--)
-        match_refine(&stages[i], &stages[i + 1], &previous[i], &current[i], settings);
-    subpixel(&stages[0], &previous[0], &current[0], found);
-    measure(&stages[0], &previous[0], &current[0], found);
-    finish(&stages[0], &previous[0], &current[0], found, settings, rows, &planes[VECTORS], &planes[RESIDUAL],
-           &planes[CONFIDENCE]);
-    free(found);
+    Found found = {WINDOW, coarse.rows, coarse.cols, NULL, NULL, NULL};
+    for (int side = WINDOW;; side /= 2) {
+        Found smaller = {side, blocks(height, side), blocks(width, side), NULL, NULL, NULL};
+        size_t n = (size_t)smaller.rows * smaller.cols;
+        int asked = side == settings->block;
+        smaller.vectors = asked ? (Vector *)planes[STEPS].data : TAKE(Vector, n);
+        smaller.residual = asked ? (float *)planes[RESIDUAL].data : TAKE(float, n);
+        smaller.texture = TAKE(float, n);
+        if (side == WINDOW)
+            subpixel(&coarse, &previous[0], &current[0], &smaller);
+        else
+            divide(&found, &smaller, &previous[0], &current[0], asked ? settings->active : NULL);
+        found = smaller;
+        if (asked)
+            break;
+    }
+    deliver(&found, (float *)planes[VECTORS].data, (float *)planes[CONFIDENCE].data);
+    free(memory);
     return 0;
 }
 
@@ -610,26 +612,25 @@ static PyObject *estimate(PyObject *self, PyObject *args)
     (void)self;
     PyObject *o[ARRAYS];
     Settings settings;
-    if (!PyArg_ParseTuple(args, "OOOOOOOiiii", &o[0], &o[1], &o[2], &o[3], &o[4], &o[5], &o[6], &settings.block,
-                          &settings.levels, &settings.search, &settings.penalty))
+    int height, width;
+    if (!PyArg_ParseTuple(args, "OOiiOOOOOOiiii", &o[PREVIOUS], &o[CURRENT], &height, &width, &o[HINT], &o[ACTIVE], &o[STEPS],
+                          &o[VECTORS], &o[RESIDUAL], &o[CONFIDENCE], &settings.block, &settings.levels, &settings.search,
+                          &settings.penalty))
         return NULL;
     Plane planes[ARRAYS];
     PyObject *result = NULL;
     int held = 0, failed = 0;
     for (; held < ARRAYS; held++) {
         int optional = held == HINT || held == ACTIVE;
-        if (!(optional && o[held] == Py_None) && plane_get(&planes[held], o[held], formats[held], held >= VECTORS, names[held]) < 0)
+        if (!(optional && o[held] == Py_None) && plane_get(&planes[held], o[held], formats[held], held >= STEPS, names[held]) < 0)
             goto done;
     }
-    if (check(planes, (const PyObject *const *)o, &settings) < 0)
+    if (check(planes, (const PyObject *const *)o, width, height, &settings) < 0)
         goto done;
     settings.hint = o[HINT] == Py_None ? NULL : (const Vector *)planes[HINT].data;
     settings.active = o[ACTIVE] == Py_None ? NULL : planes[ACTIVE].data;
     Py_BEGIN_ALLOW_THREADS
-    if (same(&planes[PREVIOUS], &planes[CURRENT]))
-        stand_still(planes);
-    else
-        failed = match(planes, &settings);
+    failed = match(planes, width, height, &settings);
     Py_END_ALLOW_THREADS
     if (failed) {
         PyErr_NoMemory();
@@ -645,9 +646,13 @@ done:
 }
 
 static PyMethodDef methods[] = {
+    {"prepared_bytes", prepared_bytes, METH_VARARGS, "prepared_bytes(height, width)\n\nWhat `prepare` fills for such a picture."},
+    {"prepare", prepare, METH_VARARGS,
+     "prepare(picture, memory) -> mean\n\nFills `memory` with the picture's levels; see edge_seg.flow.prepare."},
     {"estimate", estimate, METH_VARARGS,
-     "estimate(previous, current, hint, active, vectors, residual, confidence, block_px, levels, search_px, penalty)\n\n"
-     "Fills vectors, residual and confidence of the backward block flow; see edge_seg.flow.estimate."},
+     "estimate(previous, current, height, width, hint, active, steps, vectors, residual, confidence, block_px, levels, "
+     "search_px, penalty)\n\n"
+     "Fills steps, vectors, residual and confidence of the backward block flow; see edge_seg.flow.estimate."},
     {NULL, NULL, 0, NULL},
 };
 

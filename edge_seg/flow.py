@@ -19,6 +19,7 @@ from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
 from edge_seg import kernels
+from edge_seg.flow_reference import BORDER
 from edge_seg.types import F32, U8, BlockFlow
 
 _native = kernels.load("flow") or import_module("edge_seg.flow_reference")
@@ -36,10 +37,10 @@ class FlowSettings:
 
     block_px: Literal[2, 4, 8] = 4
     """A vector for every so many pixels of the luma grid."""
-    levels: Annotated[int, Ge(1), Le(4)] = 3
+    levels: Annotated[int, Ge(1), Le(4)] = 2
     """Pictures of the pyramid, each half the size of the one before."""
-    search_px: Annotated[int, Ge(0), Le(16)] = 5
-    """Full search around zero on the smallest picture: with 3 levels, 4 times as many pixels of the grid."""
+    search_px: Annotated[int, Ge(0), Le(16)] = 8
+    """Full search around zero on the smallest picture: with 2 levels, twice as many pixels of the grid."""
     penalty: Annotated[int, Ge(0), Le(4096)] = 8
     """What a vector must match better than standing still to be taken: summed differences of 64 pixels."""
 
@@ -47,17 +48,46 @@ class FlowSettings:
 DEFAULTS = FlowSettings()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A picture and its pyramid, laid out for matching: a copy, so that nothing can change it.
+
+    Each picture is matched twice, as `current` and then as `previous`; prepared once, it costs half.
+    """
+
+    memory: U8
+    """What `_flow.c` reads. Shape: (bytes,)."""
+    shape: tuple[int, int]
+    """(height, width) of the picture."""
+    mean: float
+    """Of the smallest level's pixels, which is that of the picture within a code value."""
+
+    def picture(self) -> U8:
+        """A copy of the picture. Shape: `shape`."""
+        height, width = self.shape
+        columns = width + 2 * BORDER
+        pairs = self.memory[: (height + 2 * BORDER - 1) * columns * 2].reshape(-1, columns, 2)
+        return np.ascontiguousarray(pairs[BORDER : BORDER + height, BORDER : BORDER + width, 0])
+
+
+def prepare(picture: U8) -> Prepared:
+    """`picture`: (h, w), uint8 luma, 1 to 2048 pixels a side, rows contiguous."""
+    height, width = picture.shape
+    memory = np.empty(_native.prepared_bytes(height, width), np.uint8)
+    return Prepared(memory, (height, width), _native.prepare(picture, memory))
+
+
 def estimate(
-    previous: U8,
-    current: U8,
+    previous: U8 | Prepared,
+    current: U8 | Prepared,
     settings: FlowSettings = DEFAULTS,
     hint: BlockFlow | None = None,
     active: U8 | None = None,
 ) -> BlockFlow:
     """Where each block of `current` stood in `previous`.
 
-    Both: (h, w), uint8 luma, 1 to 2048 pixels a side, rows contiguous. A pure function: the pyramids are made
-    anew in each call, which costs less than a tenth of it.
+    Both: (h, w), uint8 luma, 1 to 2048 pixels a side, rows contiguous; or what `prepare` made of it, which gives
+    the same result. A pure function.
 
     `hint` is the flow of the frame before (any block size; ignored for another grid): its vectors are tried.
     `active`: (block rows, block cols), uint8, contiguous: where it is 0, a vector is not refined beyond the
@@ -65,21 +95,27 @@ def estimate(
 
     After a jump of the exposure the vectors and the residual are those of the compensated pictures.
     """
-    if previous.ndim != 2 or previous.shape != current.shape:
+    if previous.shape != current.shape or len(current.shape) != 2:
         raise ValueError(f"two grids of one shape (h, w) are needed, got {previous.shape}, {current.shape}")
-    height, width = current.shape
+    before = previous if isinstance(previous, Prepared) else prepare(previous)
+    now = current if isinstance(current, Prepared) else prepare(current)
+    height, width = now.shape
     block = settings.block_px
     shape = (-(-height // block), -(-width // block))
     if active is not None and (active.shape != shape or not active.flags.c_contiguous):
         raise ValueError(f"active: a contiguous array of shape {shape} is needed, got {active.shape}")
+    steps = np.empty((*shape, 2), np.int16)
     vectors = np.empty((*shape, 2), np.float32)
     residual = np.empty(shape, np.float32)
     confidence = np.empty(shape, np.float32)
     _native.estimate(
-        _same_exposure(previous, current),
-        current,
-        _start(hint, (height, width), block, shape),
+        _same_exposure(before, now).memory,
+        now.memory,
+        height,
+        width,
+        _start(hint, now.shape, block, shape),
         active,
+        steps,
         vectors,
         residual,
         confidence,
@@ -88,7 +124,7 @@ def estimate(
         settings.search_px,
         settings.penalty,
     )
-    return BlockFlow(vectors, residual, confidence, block, (height, width))
+    return BlockFlow(vectors, residual, confidence, block, now.shape, steps)
 
 
 def _start(
@@ -97,24 +133,27 @@ def _start(
     """The vectors of `hint` on blocks of `block_px`, in 1/Q pixel. Shape: (rows, cols, 2)."""
     if hint is None or hint.grid_shape != grid_shape:
         return None
-    vectors = hint.vectors
+    steps = hint.steps
+    if steps is None:
+        steps = (hint.vectors * np.float32(Q)).astype(np.int16)
     if hint.block_px != block_px:
         rows, cols = ((np.arange(n) * block_px + block_px // 2) // hint.block_px for n in shape)
-        rows, cols = np.minimum(rows, vectors.shape[0] - 1), np.minimum(cols, vectors.shape[1] - 1)
-        vectors = vectors[rows[:, None], cols]
-    return (vectors * np.float32(Q)).astype(np.int16)
+        rows, cols = np.minimum(rows, steps.shape[0] - 1), np.minimum(cols, steps.shape[1] - 1)
+        steps = steps[rows[:, None], cols]
+    return steps
 
 
-def _same_exposure(previous: U8, current: U8) -> U8:
+def _same_exposure(previous: Prepared, current: Prepared) -> Prepared:
     """`previous` as it would look under the exposure of `current`; itself where that has not changed.
 
     It has if all of the distribution went one way, and if the pictures fit better with gain and offset matched
     (from quantiles, which do not care where things stand) than without: someone bright who walks in changes
     the mean, but not the typical pixel.
     """
-    if abs(cv2.mean(current)[0] - cv2.mean(previous)[0]) < EXPOSURE_STEP:
+    if abs(current.mean - previous.mean) < EXPOSURE_STEP:
         return previous
-    before, after = (picture[::2, ::2].astype(np.int16) for picture in (previous, current))
+    picture = previous.picture()
+    before, after = (luma[::2, ::2].astype(np.int16) for luma in (picture, current.picture()))
     low, _, middle, _, high = was = np.percentile(before, QUANTILES)
     low_after, _, middle_after, _, high_after = now = np.percentile(after, QUANTILES)
     if not ((now > was).all() or (now < was).all()):
@@ -123,7 +162,7 @@ def _same_exposure(previous: U8, current: U8) -> U8:
     table = np.clip(np.rint((np.arange(256) - middle) * gain + middle_after), 0, 255).astype(np.uint8)
     if np.median(np.abs(table[before].astype(np.int16) - after)) >= np.median(np.abs(after - before)):
         return previous
-    return np.asarray(cv2.LUT(previous, table), np.uint8)
+    return prepare(np.asarray(cv2.LUT(picture, table), np.uint8))
 
 
 def sample(flow: BlockFlow, x: F32, y: F32) -> F32:

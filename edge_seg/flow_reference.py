@@ -6,7 +6,6 @@ One call of `estimate` costs about a hundred times the native one. Names follow 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,65 +18,39 @@ I64 = NDArray[Any]  # np.int64, spelt loosely: NumPy's stubs lose the type in ar
 
 WINDOW = 8
 BORDER = 18
+LEVELS_MAX = 4
 SIDE_MIN = 16
 Q = 16
-FLAT = WINDOW * WINDOW * 4 * 4
+FLAT = WINDOW * WINDOW * 2 * 2
 STEP_MAX = Q * 3 // 4
 STILL = WINDOW * WINDOW
+MUCH_BETTER = 2
 APART = Q // 2
+ALIKE = Q // 4
 RESIDUAL_SCALE = np.float32(8.0)
 TEXTURE_SCALE = np.float32(4.0)
 
 
-@dataclass(frozen=True)
-class _Stage:
-    level: int
-    step: int
-    rows: int
-    cols: int
+def _sides(height: int, width: int) -> list[tuple[int, int]]:
+    """(height, width) of each level."""
+    if not (1 <= height <= 2048 and 1 <= width <= 2048):
+        raise ValueError(f"luma grid: 1 to 2048 pixels a side, got {width}x{height}")
+    sides = [(height, width)]
+    while len(sides) < LEVELS_MAX:
+        height, width = -(-height // 2), -(-width // 2)
+        if min(height, width) < SIDE_MIN:
+            break
+        sides.append((height, width))
+    return sides
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """One level of both pictures, with a replicated border."""
-
-    previous: U8
-    current: U8
-
-    def windows(self, stage: _Stage) -> _Windows:
-        margin = (WINDOW - stage.step) // 2
-        y, x = np.mgrid[0 : stage.rows, 0 : stage.cols] * stage.step - margin
-        return _Windows(self, x.ravel(), y.ravel())
+def _bytes(height: int, width: int) -> int:
+    return (height + 2 * BORDER - 1) * 2 * (width + 2 * BORDER)
 
 
-class _Windows:
-    """All windows of one stage, matched at once."""
-
-    def __init__(self, pair: _Pair, x: I64, y: I64) -> None:
-        self.pair, self.x, self.y = pair, x, y
-        height, width = pair.current.shape[0] - 2 * BORDER, pair.current.shape[1] - 2 * BORDER
-        self.low = np.stack([-BORDER + 2 - x, -BORDER + 2 - y], -1)
-        self.high = np.stack([width + BORDER - WINDOW - 2 - x, height + BORDER - WINDOW - 2 - y], -1)
-        self.patch = self.at(pair.current, np.zeros_like(self.low))
-        self.best = np.zeros_like(self.low)
-        self.cost = np.full(len(x), np.iinfo(np.int32).max, np.int64)
-
-    def at(self, picture: U8, vectors: I64, rim: int = 0) -> I64:
-        """The windows at these vectors, each with `rim` pixels around. Shape: (n, 8 + 2 rim, 8 + 2 rim)."""
-        span = np.arange(-rim, WINDOW + rim) + BORDER
-        rows = (self.y + vectors[:, 1])[:, None] + span
-        cols = (self.x + vectors[:, 0])[:, None] + span
-        picked: I64 = picture[rows[:, :, None], cols[:, None, :]].astype(np.int64)
-        return picked
-
-    def attempt(self, vectors: I64, extra: int, where: NDArray[np.bool_] | None = None) -> None:
-        vectors = np.clip(vectors, self.low, self.high)
-        cost = np.abs(self.at(self.pair.previous, vectors) - self.patch).sum((1, 2)) + extra
-        better = cost < self.cost
-        if where is not None:
-            better &= where
-        self.cost[better] = cost[better]
-        self.best[better] = vectors[better]
+def prepared_bytes(height: int, width: int) -> int:
+    """What `prepare` fills for such a picture."""
+    return sum(_bytes(*side) for side in _sides(height, width))
 
 
 def _halve(picture: U8) -> U8:
@@ -89,83 +62,154 @@ def _halve(picture: U8) -> U8:
     return mean
 
 
-def _pyramid(previous: U8, current: U8, levels: int) -> list[_Pair]:
-    pairs: list[_Pair] = []
-    while len(pairs) < levels and (not pairs or min(current.shape) >= SIDE_MIN):
-        pairs.append(_Pair(np.pad(previous, BORDER, "edge"), np.pad(current, BORDER, "edge")))
-        previous, current = _halve(previous), _halve(current)
-    return pairs
+def prepare(picture: U8, memory: U8) -> float:
+    """Fills `memory` with the picture's levels, and returns the mean of the smallest; see edge_seg.flow.prepare."""
+    offset = 0
+    for index, side in enumerate(_sides(*picture.shape)):
+        if index:
+            picture = _halve(picture)
+        padded = np.pad(picture, BORDER, "edge")
+        memory[offset : offset + _bytes(*side)] = np.stack([padded[:-1], padded[1:]], -1).ravel()
+        offset += _bytes(*side)
+    return float(picture.sum(dtype=np.int64)) / picture.size
 
 
-def _plan(pairs: list[_Pair], block: int) -> list[_Stage]:
-    """One stage for each level, finest first."""
-    stages = []
-    for level, pair in enumerate(pairs):
-        step = 8 if level == 0 and block == 8 else 4
-        rows, cols = (-(-(side - 2 * BORDER) // step) for side in pair.current.shape)
-        stages.append(_Stage(level, step, rows, cols))
-    return stages
+def _levels(memory: U8, height: int, width: int) -> list[U8]:
+    """The levels in `memory`, each with its replicated border."""
+    levels, offset = [], 0
+    for side in _sides(height, width):
+        pairs = memory[offset : offset + _bytes(*side)].reshape(-1, side[1] + 2 * BORDER, 2)
+        levels.append(np.concatenate([pairs[:, :, 0], pairs[-1:, :, 1]]))
+        offset += _bytes(*side)
+    return levels
 
 
-def _parents(count: int, step: int, scale: int, parent_step: int, parent_count: int) -> tuple[I64, I64]:
-    centre2, size2 = (2 * np.arange(count) + 1) * step, 2 * parent_step * scale
-    near = centre2 // size2
-    far = np.where(centre2 % size2 < size2 // 2, near - 1, near + 1)
-    return np.clip(near, 0, parent_count - 1), np.clip(far, 0, parent_count - 1)
+@dataclass(frozen=True)
+class _Pair:
+    """One level of both pictures, with a replicated border."""
+
+    previous: U8
+    current: U8
+    level: int
+
+    def count(self, block: int) -> tuple[int, int]:
+        """(rows, cols) of blocks."""
+        rows, cols = (-(-(side - 2 * BORDER) // block) for side in self.current.shape)
+        return rows, cols
+
+    def windows(self, block: int) -> _Windows:
+        """A window around the centre of each block."""
+        rows, cols = self.count(block)
+        y, x = np.mgrid[0:rows, 0:cols] * block + (block - WINDOW) // 2
+        return _Windows(self, x.ravel(), y.ravel())
 
 
-def _asked(grid: NDArray[Any], stage: _Stage, block: int) -> I64:
-    """What the asked grid holds at the centre of each block of a stage."""
+class _Windows:
+    """All windows of one stage, matched at once."""
+
+    def __init__(self, pair: _Pair, x: I64, y: I64) -> None:
+        self.pair, self.x, self.y = pair, x, y
+        height, width = (side - 2 * BORDER for side in pair.current.shape)
+        self.low = np.stack([-BORDER + 2 - x, -BORDER + 2 - y], -1)
+        self.high = np.stack([width + BORDER - WINDOW - 2 - x, height + BORDER - WINDOW - 2 - y], -1)
+        self.patch = self.at(pair.current, np.zeros_like(self.low))
+        self.best = np.zeros_like(self.low)
+        self.cost = self.costs(self.best)
+
+    def at(self, picture: U8, vectors: I64, rim: int = 0) -> I64:
+        """The windows at these vectors, each with `rim` pixels around. Shape: (n, 8 + 2 rim, 8 + 2 rim)."""
+        span = np.arange(-rim, WINDOW + rim) + BORDER
+        rows = (self.y + vectors[:, 1])[:, None] + span
+        cols = (self.x + vectors[:, 0])[:, None] + span
+        picked: I64 = picture[rows[:, :, None], cols[:, None, :]].astype(np.int64)
+        return picked
+
+    def costs(self, vectors: I64) -> I64:
+        summed: I64 = np.abs(self.at(self.pair.previous, vectors) - self.patch).sum((1, 2))
+        return summed
+
+    def attempt(self, vectors: I64, extra: int, where: NDArray[np.bool_]) -> None:
+        vectors = np.clip(vectors, self.low, self.high)
+        cost = self.costs(vectors) + extra
+        better = where & (cost < self.cost)
+        self.cost[better] = cost[better]
+        self.best[better] = vectors[better]
+
+    def around(self, extra: int, where: NDArray[np.bool_]) -> None:
+        """The eight neighbours of the best vector."""
+        centre = self.best.copy()
+        where = where & (centre > self.low).all(-1) & (centre < self.high).all(-1)
+        for dy in (-1, 0, 1):
+            for dx in (-1, 0, 1):
+                if dx or dy:
+                    self.attempt(centre + np.array((dx, dy)), extra, where)
+
+    def search(self, search: int, penalty: int, where: NDArray[np.bool_]) -> None:
+        """All vectors within `search` pixels along each axis, the farther the dearer."""
+        for dy in range(-search, search + 1):
+            for dx in range(-search, search + 1):
+                vectors = np.full_like(self.best, (dx, dy))
+                inside = (vectors >= self.low).all(-1) & (vectors <= self.high).all(-1)
+                self.attempt(vectors, penalty * (abs(dx) + abs(dy)), where & inside)
+
+
+def _parents(count: int, parent_count: int) -> tuple[I64, I64]:
+    """The two blocks of twice the size whose centres enclose that of each of `count` blocks, along one axis."""
+    block = np.arange(count)
+    far = np.where(block % 2, block // 2 + 1, block // 2 - 1)
+    return np.clip(block // 2, 0, parent_count - 1), np.clip(far, 0, parent_count - 1)
+
+
+def _hint_at(hint: I16, pair: _Pair, block: int) -> I64:
+    """The hint at the centre of each block of a level, in whole pixels of that level."""
 
     def index(count: int, asked: int) -> I64:
-        centre2 = (2 * np.arange(count, dtype=np.int64) + 1) * stage.step << stage.level
-        return np.clip(centre2 // (2 * block), 0, asked - 1)
+        centre = (2 * np.arange(count, dtype=np.int64) + 1) * (WINDOW // 2) << pair.level
+        return np.clip(centre // block, 0, asked - 1)
 
-    picked: I64 = grid[index(stage.rows, grid.shape[0])[:, None], index(stage.cols, grid.shape[1])]
-    return picked.reshape(stage.rows * stage.cols, -1).astype(np.int64)
+    rows, cols = pair.count(WINDOW)
+    picked = hint[index(rows, hint.shape[0])[:, None], index(cols, hint.shape[1])].astype(np.int64)
+    vectors: I64 = (picked.reshape(-1, 2) + (Q // 2 << pair.level)) >> (4 + pair.level)
+    return vectors
 
 
-def _top(pair: _Pair, stage: _Stage, search: int, penalty: int) -> I64:
-    windows = pair.windows(stage)
-    windows.attempt(np.zeros_like(windows.best), 0)
-    moving = windows.cost > STILL
-    for dy in range(-search, search + 1):
-        for dx in range(-search, search + 1):
-            windows.attempt(np.full_like(windows.best, (dx, dy)), penalty * (abs(dx) + abs(dy)), moving)
-    found: I64 = windows.best.reshape(stage.rows, stage.cols, 2)
+def _top(pair: _Pair, hint: I16 | None, block: int, search: int, penalty: int) -> I64:
+    windows = pair.windows(WINDOW)
+    still = windows.cost.copy()
+    unknown = still > STILL
+    if hint is not None:
+        windows.attempt(_hint_at(hint, pair, block), penalty, unknown)
+        windows.around(2 * penalty, unknown & (windows.cost < still))
+        unknown &= ~((windows.cost < still) & (MUCH_BETTER * windows.cost <= still))
+    windows.search(search, penalty, unknown)
+    found: I64 = windows.best.reshape(*pair.count(WINDOW), 2)
     return found
 
 
-def _refine(
-    pair: _Pair,
-    stage: _Stage,
-    coarse: _Stage,
-    vectors: I64,
-    hint: I16 | None,
-    active: U8 | None,
-    block: int,
-    penalty: int,
-) -> I64:
-    windows = pair.windows(stage)
-    ys = _parents(stage.rows, stage.step, 2, coarse.step, coarse.rows)
-    xs = _parents(stage.cols, stage.step, 2, coarse.step, coarse.cols)
-    windows.attempt(np.zeros_like(windows.best), 0)
+def _is_active(active: U8, pair: _Pair, block: int) -> NDArray[np.bool_]:
+    """Whether precision is wanted anywhere in each block of the finest level."""
+    rows, cols = pair.count(WINDOW)
+    n = WINDOW // block
+    padded = np.zeros((rows * n, cols * n), np.bool_)
+    padded[: active.shape[0], : active.shape[1]] = active > 0
+    wanted: NDArray[np.bool_] = padded.reshape(rows, n, cols, n).any((1, 3)).ravel()
+    return wanted
+
+
+def _refine(pair: _Pair, coarse: I64, hint: I16 | None, active: U8 | None, block: int, penalty: int) -> I64:
+    windows = pair.windows(WINDOW)
+    rows, cols = pair.count(WINDOW)
     moving = windows.cost > STILL
-    for y in ys:
-        for x in xs:
-            windows.attempt(2 * vectors[y[:, None], x].reshape(-1, 2), penalty, moving)
+    for y in _parents(rows, coarse.shape[0]):
+        for x in _parents(cols, coarse.shape[1]):
+            windows.attempt(2 * coarse[y[:, None], x].reshape(-1, 2), penalty, moving)
     if hint is not None:
-        shift = 4 + stage.level
-        windows.attempt((_asked(hint, stage, block) + (1 << (shift - 1))) >> shift, penalty, moving)
-    centre = windows.best.copy()
+        windows.attempt(_hint_at(hint, pair, block), penalty, moving)
     moving &= windows.cost > STILL
-    if active is not None and stage.level == 0:
-        moving &= _asked(active[:, :, None], stage, block)[:, 0] > 0
-    for dy in (-1, 0, 1):
-        for dx in (-1, 0, 1):
-            if dx or dy:
-                windows.attempt(centre + np.array((dx, dy)), 2 * penalty, moving)
-    found: I64 = windows.best.reshape(stage.rows, stage.cols, 2)
+    if active is not None and pair.level == 0:
+        moving &= _is_active(active, pair, block)
+    windows.around(2 * penalty, moving)
+    found: I64 = windows.best.reshape(rows, cols, 2)
     return found
 
 
@@ -200,7 +244,7 @@ def _sad_bilinear(windows: _Windows, q: I64, part_of_window: slice = slice(None)
 @dataclass(frozen=True)
 class _Found:
     vectors: I64
-    """Shape: (n, 2), 1/16 pixel."""
+    """Shape: (rows, cols, 2), 1/16 pixel."""
     residual: F32
     texture: F32
 
@@ -211,35 +255,45 @@ class _Found:
         return likely
 
 
-def _divide(pair: _Pair, stage: _Stage, found: _Found, rows: int, cols: int, active: U8 | None) -> _Found:
-    y, x = np.mgrid[0:rows, 0:cols] * 2 - 3
-    windows = _Windows(pair, x.ravel(), y.ravel())
-    ys = _parents(rows, 2, 1, stage.step, stage.rows)
-    xs = _parents(cols, 2, 1, stage.step, stage.cols)
-    near = [(r[:, None] * stage.cols + c).ravel() for r in ys for c in xs]
-    vectors = found.vectors[near[0]]
-    residual, texture = found.residual[near[0]], found.texture[near[0]]
-    spread = np.max([np.abs(found.vectors[n] - vectors).max(-1) for n in near], 0)
-    choose = spread > APART
+def _divide(pair: _Pair, found: _Found, block: int, active: U8 | None) -> _Found:
+    """From blocks to blocks of half the side, `block` pixels."""
+    rows, cols = pair.count(block)
+    windows = pair.windows(block)
+    ys, xs = _parents(rows, found.residual.shape[0]), _parents(cols, found.residual.shape[1])
+    near = [(y[:, None], x) for y in ys for x in xs]
+    around = np.stack([found.vectors[n].reshape(-1, 2) for n in near])
+    vectors = around[0].copy()
+    residual, texture = found.residual[near[0]].ravel(), found.texture[near[0]].ravel()
+    choose = np.abs(around - vectors).max((0, 2)) > APART
     if active is not None:
         choose &= active.ravel() > 0
+    part = slice(1, 7) if block == 4 else slice(2, 6)
+    area = np.float32((part.stop - part.start) ** 2)
     least = np.full(len(vectors), np.iinfo(np.int64).max)
-    for n in near:
-        candidate = np.clip(found.vectors[n], Q * windows.low, Q * windows.high)
-        sums = _sad_bilinear(windows, candidate, slice(2, 6))
-        better = choose & (sums < least)
+    tried: list[tuple[NDArray[np.bool_], I64]] = []
+    for n, candidate in zip(near, around, strict=True):
+        candidate = np.clip(candidate, Q * windows.low, Q * windows.high)
+        fresh = choose.copy()
+        for known, other in tried:
+            fresh &= ~(known & (np.abs(candidate - other).max(-1) <= ALIKE))
+        tried.append((fresh, candidate))
+        sums = _sad_bilinear(windows, candidate, part)
+        better = fresh & (sums < least)
         least[better] = sums[better]
         vectors[better] = candidate[better]
-        residual[better] = sums[better].astype(np.float32) / np.float32(16)
-        texture[better] = found.texture[n][better]
-    return _Found(vectors, residual, texture)
+        residual[better] = sums[better].astype(np.float32) / area
+        texture[better] = found.texture[n].ravel()[better]
+    return _Found(vectors.reshape(rows, cols, 2), residual.reshape(rows, cols), texture.reshape(rows, cols))
 
 
 def estimate(
     previous: U8,
     current: U8,
+    height: int,
+    width: int,
     hint: I16 | None,
     active: U8 | None,
+    steps: I16,
     vectors: F32,
     residual: F32,
     confidence: F32,
@@ -248,20 +302,26 @@ def estimate(
     search: int,
     penalty: int,
 ) -> None:
-    """Fills vectors, residual and confidence; see edge_seg.flow.estimate."""
-    pairs = _pyramid(previous, current, levels)
-    stages = _plan(pairs, block)
-    found = _top(pairs[-1], stages[-1], search, penalty)
-    for coarse, stage in pairwise(reversed(stages)):
-        found = _refine(pairs[stage.level], stage, coarse, found, hint, active, block, penalty)
-    windows = pairs[0].windows(stages[0])
+    """Fills steps, vectors, residual and confidence from what `prepare` filled; see edge_seg.flow.estimate."""
+    before, now = _levels(previous, height, width)[:levels], _levels(current, height, width)[:levels]
+    if np.array_equal(before[0], now[0]):
+        steps[:], vectors[:], residual[:], confidence[:] = 0, 0, 0, 1
+        return
+    pairs = [_Pair(a, b, level) for level, (a, b) in enumerate(zip(before, now, strict=True))]
+    found = _top(pairs[-1], hint, block, search, penalty)
+    for pair in reversed(pairs[:-1]):
+        found = _refine(pair, found, hint, active, block, penalty)
+    finest = pairs[0]
+    windows = finest.windows(WINDOW)
     q, texture = _subpixel(windows, found.reshape(-1, 2))
     q = np.clip(q, Q * windows.low, Q * windows.high)
     measured = _sad_bilinear(windows, q).astype(np.float32) / np.float32(WINDOW * WINDOW)
-    result = _Found(q, measured, texture)
-    if block < stages[0].step:
-        rows, cols = residual.shape
-        result = _divide(pairs[0], stages[0], result, rows, cols, active)
-    vectors[:] = (result.vectors.astype(np.float32) / np.float32(Q)).reshape(vectors.shape)
-    residual[:] = result.residual.reshape(residual.shape)
-    confidence[:] = result.confidence().reshape(residual.shape)
+    rows, cols = finest.count(WINDOW)
+    result = _Found(q.reshape(rows, cols, 2), measured.reshape(rows, cols), texture.reshape(rows, cols))
+    for side in (4, 2):
+        if side >= block:
+            result = _divide(finest, result, side, active if side == block else None)
+    steps[:] = result.vectors
+    vectors[:] = result.vectors.astype(np.float32) / np.float32(Q)
+    residual[:] = result.residual
+    confidence[:] = result.confidence()

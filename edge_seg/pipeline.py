@@ -31,6 +31,7 @@ class Pipeline:
         self._fusion = Fusion(config.fusion)
         self._previous: Yuv444 | None = None
         self._current: Yuv444 | None = None
+        self._prepared: flow.Prepared | None = None
         self._flow: BlockFlow | None = None
         self._fusion_ns = 0
         """Spent on the current frame, however many masks were observed for it."""
@@ -51,7 +52,7 @@ class Pipeline:
         """Forgets all that was: what comes next has nothing to do with it. There is no mask until the next one
         is observed."""
         self._fusion.reset()
-        self._previous = self._flow = None
+        self._previous = self._prepared = self._flow = None
 
     def shrink(self, frame: Frame) -> Yuv444:
         """The small picture for the model and for `track`: from the one that the camera made, where that will do."""
@@ -65,10 +66,11 @@ class Pipeline:
         previous, self._previous = self._previous, small
         self._current = small
         with self._times.measure("flow"):
-            if previous is None:
+            before, self._prepared = self._prepared, flow.prepare(small.y)
+            if before is None:
                 self._flow = None
             else:
-                self._flow = flow.estimate(previous.y, small.y, self._flow_settings, hint=self._flow)
+                self._flow = flow.estimate(before, self._prepared, self._flow_settings, hint=self._flow)
         started_ns = time.perf_counter_ns()
         self._fusion.advance(
             None if previous is None else previous.y,

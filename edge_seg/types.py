@@ -166,6 +166,9 @@ class BlockFlow:
     """Side of a block in pixels of the luma grid; the last row and column may be cut off by its edge."""
     grid_shape: tuple[int, int]
     """(rows, cols) of the luma grid."""
+    steps: I16 | None = None
+    """`vectors` in 1/16 pixel, exactly, where they came from the block matcher. Shape: that of `vectors`, int16,
+    C-contiguous."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_seg import flow_reference
-from edge_seg.flow import FlowSettings, compose, doubted, estimate, round_trip_px
+from edge_seg.flow import FlowSettings, compose, doubted, estimate, prepare, round_trip_px
 from edge_seg.types import U8, BlockFlow
 
 native = pytest.importorskip("edge_seg._flow", reason="built without a compiler: only the reference exists")
@@ -43,20 +43,27 @@ def run(
     active: U8 | None,
     settings: FlowSettings,
 ) -> list:
+    """(steps, vectors, residual, confidence, what the pictures were prepared as, their means)."""
+    height, width = current.shape
     shape = tuple(-(-side // settings.block_px) for side in current.shape)
     out = [np.full((*shape, 2), np.nan, np.float32), *(np.full(shape, np.nan, np.float32) for _ in "rc")]
+    steps = np.full((*shape, 2), 9999, np.int16)
+    memory = [np.full(module.prepared_bytes(height, width), 99, np.uint8) for _ in "pc"]  # type: ignore[attr-defined]
+    means = [module.prepare(*each) for each in zip((previous, current), memory, strict=True)]  # type: ignore[attr-defined]
     module.estimate(  # type: ignore[attr-defined]
-        previous,
-        current,
+        *memory,
+        height,
+        width,
         hint,
         active,
+        steps,
         *out,
         settings.block_px,
         settings.levels,
         settings.search_px,
         settings.penalty,
     )
-    return out
+    return [steps, *out, *memory, *means]
 
 
 @pytest.mark.parametrize("block_px", [2, 4, 8])
@@ -173,11 +180,11 @@ def test_any_grid_gives_finite_bounded_equal_results(
     shape = (-(-height // block_px), -(-width // block_px), 2)
     hint = rng.integers(-32768, 32768, shape).astype(np.int16) if hinted else None
     active = rng.integers(0, 2, shape[:2], np.uint8) if partly else None
-    vectors, residual, confidence = run(native, *pictures, hint, active, chosen)
-    for a, b in zip(
-        (vectors, residual, confidence), run(flow_reference, *pictures, hint, active, chosen), strict=True
-    ):
+    found = run(native, *pictures, hint, active, chosen)
+    for a, b in zip(found, run(flow_reference, *pictures, hint, active, chosen), strict=True):
         np.testing.assert_array_equal(a, b)
+    steps, vectors, residual, confidence = found[:4]
+    np.testing.assert_array_equal(vectors * 16, steps)
     assert np.isfinite(vectors).all()
     assert (residual >= 0).all()
     assert (residual <= 255).all()
@@ -209,9 +216,17 @@ def test_wrong_arguments_are_refused() -> None:
         estimate(good.astype(np.float32), good)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="rows"):
         estimate(np.asfortranarray(good), np.asfortranarray(good))
-    outputs = (np.empty((8, 12, 2), np.float32), np.empty((8, 12), np.float32), np.empty((8, 11), np.float32))
+    memory = prepare(good).memory
+    steps, vectors = np.empty((8, 12, 2), np.int16), np.empty((8, 12, 2), np.float32)
+    residual, confidence = np.empty((8, 12), np.float32), np.empty((8, 11), np.float32)
     with pytest.raises(ValueError, match="confidence"):
-        native.estimate(good, good, None, None, *outputs, 4, 3, 5, 8)
+        native.estimate(memory, memory, 32, 48, None, None, steps, vectors, residual, confidence, 4, 2, 8, 8)
+    with pytest.raises(ValueError, match="previous"):
+        native.estimate(
+            memory[1:], memory, 32, 48, None, None, steps, vectors, residual, confidence, 4, 2, 8, 8
+        )
+    with pytest.raises(ValueError, match="memory"):
+        native.prepare(good, np.empty(100, np.uint8))
 
 
 def test_shape_and_types_are_those_of_the_contract() -> None:
@@ -313,3 +328,60 @@ def test_the_round_trip_opens_where_something_is_uncovered() -> None:
     trusted = doubted(backward, error)
     assert trusted.confidence[8:16, 8:10].mean() < 0.5 * backward.confidence[8:16, 8:10].mean()
     assert (trusted.confidence <= backward.confidence).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (17, 33), (144, 256)])
+def test_a_prepared_picture_is_a_copy_of_it(shape: tuple[int, int]) -> None:
+    picture = texture(*shape)
+    prepared = prepare(picture)
+    kept = picture.copy()
+    picture[:] = 0
+    np.testing.assert_array_equal(prepared.picture(), kept)
+    assert prepared.shape == shape
+    assert abs(prepared.mean - kept.mean()) < 1.5
+
+
+def test_prepared_pictures_give_what_pictures_give() -> None:
+    previous, current = moved_pair(5, 3)
+    expected = estimate(previous, current)
+    for a, b in (
+        (prepare(previous), prepare(current)),
+        (prepare(previous), current),
+        (previous, prepare(current)),
+    ):
+        found = estimate(a, b)
+        np.testing.assert_array_equal(found.vectors, expected.vectors)
+        np.testing.assert_array_equal(found.residual, expected.residual)
+        np.testing.assert_array_equal(found.confidence, expected.confidence)
+    with pytest.raises(ValueError, match="one shape"):
+        estimate(prepare(previous), prepare(current[:32]))
+
+
+def test_an_exposure_jump_is_seen_in_prepared_pictures() -> None:
+    previous, current = moved_pair(5, -3)
+    brighter = np.clip(current.astype(np.int16) + 30, 0, 255).astype(np.uint8)
+    found = estimate(prepare(previous), prepare(brighter))
+    np.testing.assert_array_equal(found.vectors, estimate(previous, brighter).vectors)
+    assert np.median(found.residual) < 3
+
+
+def test_a_hint_without_steps_is_as_good() -> None:
+    previous, current = moved_pair(13, 0)
+    hint = estimate(previous, current, FlowSettings(search_px=12))
+    bare = BlockFlow(hint.vectors, hint.residual, hint.confidence, hint.block_px, hint.grid_shape)
+    narrow = FlowSettings(search_px=0)
+    np.testing.assert_array_equal(
+        estimate(previous, current, narrow, hint=bare).vectors,
+        estimate(previous, current, narrow, hint=hint).vectors,
+    )
+
+
+def test_motion_that_goes_on_is_followed_beyond_the_search() -> None:
+    """The hint leads the search itself, and so the range grows from frame to frame."""
+    scene = texture(96, 400)
+    hint, settings = None, FlowSettings(search_px=4)
+    x = 20
+    for speed in (6, 8, 10, 12, 14, 16, 18, 20):
+        previous, x = scene[:, x : x + 128].copy(), x + speed
+        hint = estimate(previous, scene[:, x : x + 128].copy(), settings, hint=hint)
+        assert np.median(hint.vectors[..., 0]) == pytest.approx(speed, abs=0.1)

@@ -43,6 +43,7 @@ class Ours:
         self._settings = settings
         self._fusion = Fusion(settings.fusion)
         self._previous: Yuv444 | None = None
+        self._prepared: flow.Prepared | None = None
         self._flow: BlockFlow | None = None
         self._seq = -1
 
@@ -50,10 +51,11 @@ class Ours:
         """On to the next frame."""
         previous, self._previous = self._previous, small
         self._seq += 1
-        if previous is None:
+        before, self._prepared = self._prepared, flow.prepare(small.y)
+        if before is None:
             self._flow = None
         else:
-            self._flow = flow.estimate(previous.y, small.y, self._settings.flow, hint=self._flow)
+            self._flow = flow.estimate(before, self._prepared, self._settings.flow, hint=self._flow)
         last_luma = None if previous is None else previous.y
         self._fusion.advance(
             last_luma, small.y, self._flow, self._seq, self._seq * FRAME_NS, (small.u, small.v)
