@@ -16,7 +16,8 @@
 #define COLOUR_ONE 16  /* colours, while they are interpolated */
 #define BLOCK 16       /* columns of luma that are copied, or blended, as a whole; blending takes two at a time */
 #define HALF (BLOCK / 2)
-#define SLOTS 8        /* at least the 6 grid rows that a pair of luma rows and their chroma row lie between */
+#define SLOTS 6        /* for the grid rows that a pair of luma rows and their chroma row lie between: */
+#define FEW 4          /* mostly so many next to each other; the fewer, the more of them stay in the cache */
 #define NODES 8        /* of the grid that fit a register */
 #define MAX_SIDE 16384
 #define LINE 64        /* bytes of a line of the cache */
@@ -45,7 +46,7 @@ typedef struct {
 typedef struct {
     int16_t fraction[HALF];
     int16_t far[HALF]; /* -1 where it is negative, else 0 */
-    uint8_t first[2 * HALF], second[2 * HALF];
+    uint8_t first[2 * HALF];
 } Pick;
 
 typedef struct {
@@ -112,21 +113,17 @@ INLINED uint16_t bytes_of(int lane)
 }
 
 /* The nodes beside samples `from`, `from` + `step`, ..., counted from `first_node`. */
-INLINED void pick_init(Pick *pick, const Axis *axis, int from, const int step, int first_node, int nodes)
+INLINED void pick_init(Pick *pick, const Axis *axis, int from, const int step, int first_node)
 {
     const int *restrict cell = axis->cell + from;
     const int16_t *restrict fraction = axis->fraction + from;
-    const int last = nodes - 1 - first_node;
-    uint16_t first[HALF], second[HALF];
+    uint16_t first[HALF];
     for (int i = 0; i < HALF; i++) {
-        int lane = cell[step * i] - first_node;
-        first[i] = bytes_of(lane);
-        second[i] = bytes_of(lane < last ? lane + 1 : lane);
+        first[i] = bytes_of(cell[step * i] - first_node);
         pick->fraction[i] = fraction[step * i];
         pick->far[i] = (int16_t)(fraction[step * i] >> 15);
     }
     memcpy(pick->first, first, sizeof first);
-    memcpy(pick->second, second, sizeof second);
 }
 
 WIDE static void columns_init(Work *w, int nodes)
@@ -142,8 +139,8 @@ WIDE static void columns_init(Work *w, int nodes)
         int node = cell[block * BLOCK];
         column->first_node = node = node < nodes - NODES ? node : nodes - NODES;
         for (int k = 0; k < 2; k++)
-            pick_init(&column->luma[k], &w->across, block * BLOCK + k, 2, node, nodes);
-        pick_init(&column->chroma, &w->half_across, block * HALF, 1, node, nodes);
+            pick_init(&column->luma[k], &w->across, block * BLOCK + k, 2, node);
+        pick_init(&column->chroma, &w->half_across, block * HALF, 1, node);
     }
 }
 
@@ -237,11 +234,30 @@ INLINED void pick_lanes(const int16_t nodes[NODES], const uint8_t bytes[2 * HALF
         out[i] = nodes[bytes[2 * i] / 2];
 }
 
+/* From each node to the next. What the last says no one asks for: nothing lies behind it. */
+INLINED void steps_of(const int16_t nodes[NODES], int16_t steps[NODES])
+{
+#if defined(__GNUC__) && !defined(__clang__)
+    typedef int16_t Nodes __attribute__((vector_size(2 * NODES)));
+    Nodes here;
+    memcpy(&here, nodes, sizeof here);
+    here = __builtin_shuffle(here, (Nodes){1, 2, 3, 4, 5, 6, 7, 0}) - here;
+    memcpy(steps, &here, sizeof here);
+#else
+    for (int i = 0; i < NODES; i++)
+        steps[i] = (int16_t)(nodes[(i + 1) % NODES] - nodes[i]);
+#endif
+}
+
 /* Between two nodes, or rows of them: the nearer one + fraction * step / 65536. */
+INLINED int16_t on_the_way(int16_t first, int16_t step, int16_t far, int16_t fraction)
+{
+    return (int16_t)(first + (int16_t)(step & far) + (int16_t)((step * fraction) >> 16));
+}
+
 INLINED int16_t between(int16_t first, int16_t second, int16_t far, int16_t fraction)
 {
-    int16_t step = (int16_t)(second - first);
-    return (int16_t)(first + (int16_t)(step & far) + (int16_t)((step * fraction) >> 16));
+    return on_the_way(first, (int16_t)(second - first), far, fraction);
 }
 
 /* A field of a block: into its own place, and behind the field of the block before. */
@@ -260,13 +276,14 @@ INLINED int16_t prepared(int16_t value, int how)
     return (int16_t)(how == AS_IT_IS ? value : (how == HALVED ? value >> 1 : value) + 1);
 }
 
-INLINED void interpolate(const Pick *pick, const int16_t nodes[NODES], int shuffles, int how, int16_t *restrict out)
+INLINED void interpolate(const Pick *pick, const int16_t nodes[NODES], const int16_t steps[NODES], int shuffles, int how,
+                         int16_t *restrict out)
 {
-    int16_t first[HALF], second[HALF], value[HALF];
+    int16_t first[HALF], step[HALF], value[HALF];
     pick_lanes(nodes, pick->first, shuffles, first);
-    pick_lanes(nodes, pick->second, shuffles, second);
+    pick_lanes(steps, pick->first, shuffles, step);
     EACH_LANE(i, HALF)
-        value[i] = prepared(between(first[i], second[i], pick->far[i], pick->fraction[i]), how);
+        value[i] = prepared(on_the_way(first[i], step[i], pick->far[i], pick->fraction[i]), how);
     store_twice(out, value);
 }
 
@@ -281,26 +298,39 @@ INLINED void colours_load(const uint8_t *from, int16_t nodes[NODES])
         nodes[i] = colour_node(code[i]);
 }
 
+INLINED void widen_luma(const Column *column, const int16_t *from, int shuffles, int how, Wide *wide, int k)
+{
+    int16_t nodes[NODES], steps[NODES];
+    memcpy(nodes, from, sizeof nodes);
+    steps_of(nodes, steps);
+    interpolate(&column->luma[0], nodes, steps, shuffles, how, (*wide)[k]);
+    interpolate(&column->luma[1], nodes, steps, shuffles, how, (*wide)[k + 1]);
+}
+
+INLINED void widen_colour(const Column *column, const uint8_t *from, int shuffles, Wide *wide, int k)
+{
+    int16_t nodes[NODES], steps[NODES];
+    colours_load(from, nodes);
+    steps_of(nodes, steps);
+    interpolate(&column->chroma, nodes, steps, shuffles, AS_IT_IS, (*wide)[k]);
+}
+
 INLINED void widen_narrow(const Work *w, const Grid *grid, int row, int block, Wide *wide, const int shuffles,
                           const int fitted)
 {
     const Column *column = &w->columns[block];
     const Py_ssize_t plane = (Py_ssize_t)grid->rows * grid->cols;
     const Py_ssize_t at = (Py_ssize_t)row * grid->cols + column->first_node;
-    int16_t nodes[NODES];
-    memcpy(nodes, grid->offset + at, sizeof nodes);
-    for (int odd = 0; odd < 2; odd++)
-        interpolate(&column->luma[odd], nodes, shuffles, fitted ? HALVED : WHOLE, (*wide)[OFFSET + odd]);
-    for (int k = 0; fitted && k < 3; k++) {
-        memcpy(nodes, grid->gain + k * plane + at, sizeof nodes);
-        for (int odd = 0; odd < 2; odd++)
-            interpolate(&column->luma[odd], nodes, shuffles, AS_IT_IS, (*wide)[GAIN_Y + 2 * k + odd]);
+    widen_luma(column, grid->offset + at, shuffles, fitted ? HALVED : WHOLE, wide, OFFSET);
+    if (fitted) { /* written out, so that the columns' places stay in registers */
+        widen_luma(column, grid->gain + at, shuffles, AS_IT_IS, wide, GAIN_Y);
+        widen_luma(column, grid->gain + plane + at, shuffles, AS_IT_IS, wide, GAIN_U);
+        widen_luma(column, grid->gain + 2 * plane + at, shuffles, AS_IT_IS, wide, GAIN_V);
     }
-    if (grid->colour == NULL)
-        return;
-    for (int k = 0; k < 3; k++) {
-        colours_load(grid->colour + k * plane + at, nodes);
-        interpolate(&column->chroma, nodes, shuffles, AS_IT_IS, (*wide)[COLOUR + k]);
+    if (grid->colour) {
+        widen_colour(column, grid->colour + at, shuffles, wide, COLOUR);
+        widen_colour(column, grid->colour + plane + at, shuffles, wide, COLOUR + 1);
+        widen_colour(column, grid->colour + 2 * plane + at, shuffles, wide, COLOUR + 2);
     }
 }
 
@@ -592,7 +622,7 @@ static void prepare(Work *w, const Grid *grid, int pair, int count, Place *place
         for (int k = 0; k < 2; k++) {
             const int row = place->cell[r] + (k && place->cell[r] + 1 < grid->rows);
             /* Where rows lie so far apart that two would share a slot, none is kept for the next pair. */
-            const int slot = load_row(w, bottom - top < SLOTS ? row % SLOTS : 2 * r + k, row);
+            const int slot = load_row(w, bottom - top < FEW ? row % FEW : 2 * r + k, row);
             place->slots[r][k] = slot;
             for (int s = 0; !(ready >> slot & 1) && s < w->span_count; s++)
                 if (w->spans[s].kind == BAND)
