@@ -25,7 +25,8 @@ SCHEMES = ("rtsp", "rtsps", "srt", "rtmp", "rtmps")
 PORTS = {"rtsp": 554, "rtsps": 322, "srt": 0, "rtmp": 1935, "rtmps": 443}
 CONNECT_S = 5.0
 SILENCE_MS = 3000
-"""A server that confirms nothing for so long is gone: a network that swallows everything says nothing."""
+"""A server that confirms nothing for so long is gone: a network that swallows everything says nothing. So is one that
+reads nothing of what its system confirms."""
 UNSENT_S = 1.0
 """So much may wait in the system for the network; more would only be late, and hide that it is gone."""
 LOOK_EVERY = 10
@@ -81,7 +82,7 @@ class PushSink(EncodedSink):
         self._secret = ""
         self._peers: set[sockets.Address] = set()
         self._pushed = 0
-        self._connections: set[sockets.Address] = set()
+        self._connections: dict[sockets.Address, sockets.Reading] = {}
         self._others: set[sockets.Address] = set()
         """Connections of other outputs to the same server."""
         self._send_buffer = 0
@@ -94,9 +95,9 @@ class PushSink(EncodedSink):
         if self._scheme == "srt" and self._secret and not 10 <= len(self._secret) <= 79:
             raise SinkError(f"{self._where()}: a passphrase of SRT has 10 to 79 characters", permanent=True)
         self._peers = self._resolve()
-        self._pushed, self._connections = 0, set()
+        self._pushed, self._connections = 0, {}
         self._send_buffer = round(self._push.for_format(output).bitrate_kbps * 125 * UNSENT_S)
-        self._others = sockets.tune(self._peers, SILENCE_MS, self._send_buffer)
+        self._others = set(sockets.tune(self._peers, SILENCE_MS, self._send_buffer))
         super().open(output)
 
     def push(self, picture: I420, captured_ns: int) -> None:
@@ -109,13 +110,20 @@ class PushSink(EncodedSink):
             self._look_at_connection()
 
     def _look_at_connection(self) -> None:
-        there = sockets.tune(self._peers, SILENCE_MS, self._send_buffer) - self._others
+        there = sockets.tune(self._peers, SILENCE_MS, self._send_buffer)
+        for other in self._others:
+            there.pop(other, None)
         if not self._connections:
-            self._connections = there
-        elif self._connections - there:
+            self._connections = {address: sockets.Reading(SILENCE_MS) for address in there}
+        for address, reading in self._connections.items():
             # rtspclientsink connects again by itself, and goes on without telling the server what it is.
-            self._is_broken = True
-            raise SinkError(f"{self._where()}: the connection was lost")
+            if address not in there:
+                self._is_broken = True
+                raise SinkError(f"{self._where()}: the connection was lost")
+            received = there[address]
+            if received is not None and reading.is_silent(received, self._clock()):
+                self._is_broken = True
+                raise SinkError(f"{self._where()}: the server has read nothing for {SILENCE_MS / 1000:g} s")
 
     def _behind(self, encoder: Encoder) -> str:
         element, package = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import socket
 import threading
 import time
@@ -100,6 +101,31 @@ def test_a_server_that_is_killed_is_noticed_and_published_to_again(
             publisher.wait_until(lambda: publisher.status.state == "running")
     assert publisher.status.restarts >= 1
     assert SECRET not in caplog.text
+
+
+def test_a_frozen_server_is_noticed_although_its_system_goes_on_confirming(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Pictures of noise, so that there is enough to confirm."""
+    noise = np.random.default_rng(1).integers(40, 200, (240, 320), np.uint8)
+    filled = I420.filled
+
+    def noisy(width: int, height: int, yuv: tuple[int, int, int], matrix: Matrix) -> I420:
+        picture = filled(width, height, yuv, matrix)
+        picture.y[:] = np.roll(noise, yuv[0], axis=1)
+        return picture
+
+    monkeypatch.setattr(I420, "filled", noisy)
+    with MediaServer("rtsp") as server, publishing(PushSettings(url=server.url)) as publisher:
+        assert server.wait_for_frames(20)
+        server.send(signal.SIGSTOP)
+        noticed = publisher.wait_until(lambda: publisher.status.state == "retrying")
+        print(f"frozen: noticed after {noticed:.2f} s")
+        assert noticed < 6
+        assert "read nothing for 3 s" in str(publisher.status.cause)
+        server.send(signal.SIGCONT)
+        frames = publisher.status.frames
+        publisher.wait_until(lambda: publisher.status.frames > frames + 20)
 
 
 def test_a_network_that_swallows_everything_is_noticed_within_seconds() -> None:
