@@ -8,9 +8,9 @@ FILE is what `encode` has written. It costs next to nothing while it plays, so t
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 
 from edge_seg import gstreamer
 from tests.faults.rtsp_server import serve
+from tests.faults.server_process import ServerProcess
 
 CLIP = Path(__file__).parent.parent / "config" / "demo" / "person.mp4"
 SIZE = 1280, 720
@@ -82,37 +83,21 @@ class ClipCamera:
                 self._appsrc.push_buffer(buffer)
 
 
-class Process:
-    """The camera as a process that can be stopped, killed and started again. Use as a context manager."""
+class Process(ServerProcess):
+    """The camera as a process that can be stopped, killed and started again."""
 
     def __init__(self, file: Path) -> None:
+        super().__init__("benchmarks.clip_camera")
         self._file = file
-        self.port = 0
 
-    def start(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.clip_camera", str(self.port), str(self._file)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert self._process.stdout is not None
-        self.port = int(self._process.stdout.readline())
+    def _arguments(self) -> Sequence[str]:
+        return str(self.port), str(self._file)
 
     def freeze(self) -> None:
-        self._process.send_signal(signal.SIGSTOP)
+        self.send(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def __enter__(self) -> Process:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
+        self.send(signal.SIGCONT)
 
 
 if __name__ == "__main__":

@@ -3,42 +3,41 @@
     python -m tests.faults.media_server rtsp ADDRESS PORT USER PASSWORD
     python -m tests.faults.media_server srt ADDRESS PORT "" PASSPHRASE
 
-It decodes what it is given and prints `port N`, then `frame N` for each picture, with its luma.
+It decodes what it is given and prints its port, then the mean luma of each picture.
 """
 
 from __future__ import annotations
 
-import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
-from types import TracebackType
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from edge_seg import gstreamer
 from tests.faults.namespace import Namespace
+from tests.faults.server_process import ServerProcess, protect
 
-START_TIMEOUT_S = 30
 
-
-class MediaServer:
-    """Starts it, counts what it got, kills it. Use as a context manager."""
+class MediaServer(ServerProcess):
+    """Starts it, counts what it got, kills it."""
 
     def __init__(
         self, kind: str, user: str = "", password: str = "", namespace: Namespace | None = None
     ) -> None:
-        self._kind, self._arguments = kind, (user, password)
+        super().__init__("tests.faults.media_server", () if namespace is None else namespace.prefix)
+        self._kind, self._user, self._password = kind, user, password
         self._address = "127.0.0.1" if namespace is None else namespace.far
-        self._prefix = () if namespace is None else namespace.prefix
         self.port = free_udp_port() if kind == "srt" else 0
         self.frames: list[tuple[float, int]] = []
         """When each picture was decoded (monotonic, s), and its mean luma."""
-        self._process: subprocess.Popen[str] | None = None
         self._changed = threading.Condition()
+
+    def _arguments(self) -> Sequence[str]:
+        return self._kind, self._address, str(self.port), self._user, self._password
 
     @property
     def url(self) -> str:
@@ -46,29 +45,13 @@ class MediaServer:
         return f"{self._kind}://{self._address}:{self.port}{path}"
 
     def start(self) -> None:
-        """Again on the port of the first time."""
-        self._process = subprocess.Popen(
-            [
-                *self._prefix,
-                sys.executable,
-                "-m",
-                "tests.faults.media_server",
-                self._kind,
-                self._address,
-                str(self.port),
-                *self._arguments,
-            ],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stdout is not None
-        self.port = int(self._process.stdout.readline().split()[1])
-        threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True).start()
+        super().start()
+        threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
 
     def _read(self, lines: Any) -> None:
         for line in lines:
             with self._changed:
-                self.frames.append((time.monotonic(), int(line.split()[1])))
+                self.frames.append((time.monotonic(), int(line)))
                 self._changed.notify_all()
 
     def wait_for_frames(self, count: int, timeout_s: float = 30) -> bool:
@@ -76,26 +59,6 @@ class MediaServer:
         with self._changed:
             until = len(self.frames) + count
             return self._changed.wait_for(lambda: len(self.frames) >= until, timeout_s)
-
-    def kill(self) -> None:
-        assert self._process is not None
-        if self._process.poll() is None:
-            self.send(signal.SIGKILL)
-        assert self._process is not None
-        self._process.wait()
-
-    def send(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    def __enter__(self) -> MediaServer:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
 
 
 def free_udp_port() -> int:
@@ -114,7 +77,7 @@ def _on_picture(_sink: Any, buffer: Any, _pad: Any) -> None:
     gst = gstreamer.load()
     with buffer.map(gst.MapFlags.READ) as mapped:
         luma = np.frombuffer(mapped.data, np.uint8)[: mapped.size * 2 // 3]
-    print("frame", round(float(luma.mean())), flush=True)
+    print(round(float(luma.mean())), flush=True)
 
 
 def _serve_rtsp(address: str, port: int, user: str, password: str) -> None:
@@ -131,26 +94,17 @@ def _serve_rtsp(address: str, port: int, user: str, password: str) -> None:
         lambda _f, media: media.get_element().get_by_name("out").connect("handoff", _on_picture),
     )
     if user:
-        auth = rtsp.RTSPAuth()
-        auth.set_supported_methods(gstreamer.load("GstRtsp")[1].RTSPAuthMethod.DIGEST)
-        token = rtsp.RTSPToken()
-        token.set_string("media.factory.role", "publisher")
-        auth.add_digest(user, password, token)
-        server.set_auth(auth)
-        permissions = rtsp.RTSPPermissions()
-        permissions.add_permission_for_role("publisher", "media.factory.access", True)
-        permissions.add_permission_for_role("publisher", "media.factory.construct", True)
-        factory.set_permissions(permissions)
+        protect(server, factory, "publisher", user, password, digest=True)
     server.get_mount_points().add_factory("/camera", factory)
     assert server.attach(None)
-    print("port", server.get_bound_port(), flush=True)
+    print(server.get_bound_port(), flush=True)
     glib.MainLoop().run()
 
 
 def _listen_srt(address: str, port: int, passphrase: str) -> None:
     gst = gstreamer.load()
     secret = f"passphrase={passphrase} pbkeylen=16" if passphrase else ""
-    print("port", port, flush=True)
+    print(port, flush=True)
     while True:  # srtsrc ends with its caller; a server goes on with the next one
         pipeline = gst.parse_launch(
             f'srtsrc uri="srt://{address}:{port}?mode=listener" latency=20 {secret} ! tsdemux ! h264parse ! {DECODE}'

@@ -8,14 +8,12 @@ Its pictures are those of the synthetic source, with a readable number and time 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from types import TracebackType
 from typing import Any
 
 import av
@@ -25,16 +23,14 @@ from edge_seg import gstreamer
 from edge_seg.sources import SyntheticSettings
 from edge_seg.sources.synthetic import draw
 from edge_seg.types import I420
+from tests.faults.server_process import ServerProcess, protect
 
-START_TIMEOUT_S = 30
 
-
-class RtspServer:
-    """Starts it, talks to it, kills it. Use as a context manager."""
+class RtspServer(ServerProcess):
+    """Starts it, talks to it, kills it."""
 
     def __init__(
         self,
-        port: int = 0,
         fps: int = 15,
         user: str = "",
         password: str = "",
@@ -42,55 +38,21 @@ class RtspServer:
         prefix: Sequence[str] = (),
     ) -> None:
         """`prefix`: a command that runs it somewhere else, in a network namespace that has `address`."""
-        self.port, self.address = port, address
+        super().__init__("tests.faults.rtsp_server", prefix)
+        self.address = address
         self._fps, self._user, self._password = fps, user, password
-        self._prefix = prefix
-        self._process: subprocess.Popen[str] | None = None
+
+    def _arguments(self) -> Sequence[str]:
+        return self.address, str(self.port), str(self._fps), self._user, self._password
 
     @property
     def url(self) -> str:
         return f"rtsp://{self.address}:{self.port}/live"
 
-    def start(self) -> None:
-        """Again on the port of the first time."""
-        self._process = subprocess.Popen(
-            [
-                *self._prefix,
-                sys.executable,
-                "-m",
-                "tests.faults.rtsp_server",
-                self.address,
-                str(self.port),
-                str(self._fps),
-                self._user,
-                self._password,
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stdout is not None
-        self.port = int(self._process.stdout.readline())
-
-    def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-
     def tell(self, line: str) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-
-    def __enter__(self) -> RtspServer:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
 
 
 class Camera:
@@ -178,15 +140,7 @@ def serve(address: str, port: int, camera: Any, user: str = "", password: str = 
         "h264parse config-interval=-1 ! rtph264pay name=pay0 pt=96 )"
     )
     if user:
-        auth = rtsp.RTSPAuth()
-        token = rtsp.RTSPToken()
-        token.set_string("media.factory.role", "viewer")
-        auth.add_basic(rtsp.RTSPAuth.make_basic(user, password), token)
-        server.set_auth(auth)
-        permissions = rtsp.RTSPPermissions()
-        permissions.add_permission_for_role("viewer", "media.factory.access", True)
-        permissions.add_permission_for_role("viewer", "media.factory.construct", True)
-        factory.set_permissions(permissions)
+        protect(server, factory, "viewer", user, password, digest=False)
     factory.connect(
         "media-configure", lambda _f, media: camera.watched_by(media.get_element().get_by_name("source"))
     )
