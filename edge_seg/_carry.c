@@ -100,16 +100,16 @@ static void colours_fetch_slowly(const Carry *c, int y0, int x0)
         }
 }
 
-/* A plane of colours of a tile, (fx, fy) in 1 / Q. Near the picture's end eight columns cannot be read. */
+/* A plane of colours of a tile. Near the picture's end eight columns cannot be read. */
 #if HAS_LANES
-INLINED void plane_fetch(const Carry *c, const Plane *plane, const Origin *from, int fx, int fy, int kind, float *out)
+INLINED void plane_fetch(const Carry *c, const Plane *plane, const Origin *from, int kind, float *out)
 {
     if (kind != RIM && from->left + 2 * TILE < c->cols) {
-        fetch_bytes(bytes_at(plane, from->top) + from->left, plane->stride, fx, fy, out, c->stride);
+        fetch_bytes(bytes_at(plane, from->top) + from->left, plane->stride, from->fx, from->fy, out, c->stride);
     } else {
         unsigned char gathered[SIDE * WIDTH] = {0};
         bytes_gather(&c->motion, plane, from, gathered);
-        fetch_bytes(gathered, WIDTH, fx, fy, out, c->stride);
+        fetch_bytes(gathered, WIDTH, from->fx, from->fy, out, c->stride);
     }
 }
 #endif
@@ -118,15 +118,14 @@ INLINED void plane_fetch(const Carry *c, const Plane *plane, const Origin *from,
 INLINED int tile_fetch(const Carry *c, int y0, int x0, int kind)
 {
 #if HAS_LANES
-    const Origin from = tile_origin(&c->motion, y0, x0);
-    const int fx = (int)(Q * from.fx), fy = (int)(Q * from.fy);
-    if (kind == SCATTERED || Q * from.fx != (float)fx || Q * from.fy != (float)fy)
+    if (kind == SCATTERED)
         return 0;
+    const Origin from = tile_origin(&c->motion, y0, x0);
     const Py_ssize_t k = y0 * c->stride + x0;
-    plane_fetch(c, &c->previous, &from, fx, fy, kind, c->y + k);
+    plane_fetch(c, &c->previous, &from, kind, c->y + k);
     if (c->scales.chroma > 0) {
-        plane_fetch(c, &c->previous_u, &from, fx, fy, kind, c->u + k);
-        plane_fetch(c, &c->previous_v, &from, fx, fy, kind, c->v + k);
+        plane_fetch(c, &c->previous_u, &from, kind, c->u + k);
+        plane_fetch(c, &c->previous_v, &from, kind, c->v + k);
     }
     return 1;
 #else
@@ -330,7 +329,7 @@ WIDE static void row_grow(const float *restrict from, const float *restrict grow
 INLINED void variance_fetch(const Carry *c, int y0, int x0, int kind, int busy)
 {
     const Vector v = vector_at(&c->motion, y0, x0);
-    const int dx = floor_of(v.x + 0.5f), dy = floor_of(v.y + 0.5f);
+    const int dx = pixels_of(v.x + Q / 2), dy = pixels_of(v.y + Q / 2);
     const float growth = growth_at(c, y0, x0, busy);
     if (kind == WHOLE) {
         for (int y = y0; y < y0 + TILE; y++) {
@@ -355,8 +354,8 @@ INLINED void variance_fetch(const Carry *c, int y0, int x0, int kind, int busy)
             for (int x = x0; x < least(x0 + TILE, c->cols); x++) {
                 const Vector own = vector_at(&c->motion, y, x);
                 const float outside = place_of(&c->motion, y, x, own).outside;
-                const float *from = floats_at(&c->variance, clamp(y + floor_of(own.y + 0.5f), 0, c->rows - 1));
-                floats_at(&c->out_variance, y)[x] = from[clamp(x + floor_of(own.x + 0.5f), 0, c->cols - 1)] + UNSEEN * outside * outside +
+                const float *from = floats_at(&c->variance, clamp(y + pixels_of(own.y + Q / 2), 0, c->rows - 1));
+                floats_at(&c->out_variance, y)[x] = from[clamp(x + pixels_of(own.x + Q / 2), 0, c->cols - 1)] + UNSEEN * outside * outside +
                                                     growth_at(c, y, x, busy);
             }
     }
@@ -428,18 +427,18 @@ static PyObject *fusion_carry(PyObject *module, PyObject *args)
 {
     (void)module;
     Carry c;
-    enum { CURRENT, ON_GRID = 10, VECTORS = ON_GRID, RESIDUAL, ARRAYS };
+    enum { CURRENT, ON_GRID = 10, STEPS = ON_GRID, RESIDUAL, ARRAYS };
     Argument a[ARRAYS] = {
         {NULL, &c.current, 'B', READ, "current"}, {NULL, &c.current_u, 'B', READ, "current_u"},
         {NULL, &c.current_v, 'B', READ, "current_v"}, {NULL, &c.previous, 'B', READ, "previous"},
         {NULL, &c.previous_u, 'B', READ, "previous_u"}, {NULL, &c.previous_v, 'B', READ, "previous_v"},
         {NULL, &c.probability, 'f', READ, "probability"}, {NULL, &c.variance, 'f', READ, "variance"},
         {NULL, &c.out_probability, 'f', WRITE, "out_probability"}, {NULL, &c.out_variance, 'f', WRITE, "out_variance"},
-        {NULL, &c.motion.vectors, 'f', READ, "vectors"}, {NULL, &c.residual, 'f', READ, "residual"},
+        {NULL, &c.motion.steps, 'h', READ, "steps"}, {NULL, &c.residual, 'f', READ, "residual"},
     };
     float like, chroma;
     if (!PyArg_ParseTuple(args, "(OOO)(OOO)OOiOOOOfffff", &a[3].array, &a[4].array, &a[5].array, &a[0].array, &a[1].array,
-                          &a[2].array, &a[VECTORS].array, &a[RESIDUAL].array, &c.motion.block, &a[6].array, &a[7].array, &a[8].array,
+                          &a[2].array, &a[STEPS].array, &a[RESIDUAL].array, &c.motion.block, &a[6].array, &a[7].array, &a[8].array,
                           &a[9].array, &like, &chroma, &c.exact, &c.drift, &c.misfit))
         return NULL;
     if (arguments_get(a, ARRAYS) < 0)
@@ -448,10 +447,10 @@ static PyObject *fusion_carry(PyObject *module, PyObject *args)
     const Plane *grid = &c.current;
     if (one_grid(a, ON_GRID) < 0)
         goto end;
-    if (c.motion.block < 1 || c.motion.vectors.rows != (grid->rows + c.motion.block - 1) / c.motion.block ||
-        c.motion.vectors.cols != 2 * ((grid->cols + c.motion.block - 1) / c.motion.block) || c.residual.rows != c.motion.vectors.rows ||
-        c.residual.cols * 2 != c.motion.vectors.cols) {
-        PyErr_Format(PyExc_ValueError, "vectors and residual: not one for each block of %d pixels", c.motion.block);
+    if (c.motion.block < 1 || c.motion.steps.rows != (grid->rows + c.motion.block - 1) / c.motion.block ||
+        c.motion.steps.cols != 2 * ((grid->cols + c.motion.block - 1) / c.motion.block) || c.residual.rows != c.motion.steps.rows ||
+        c.residual.cols * 2 != c.motion.steps.cols) {
+        PyErr_Format(PyExc_ValueError, "steps and residual: not one for each block of %d pixels", c.motion.block);
         goto end;
     }
     if (scales_get(&c.scales, like, chroma) < 0)
@@ -473,7 +472,7 @@ end:
 
 static PyMethodDef methods[] = {
     {"carry", fusion_carry, METH_VARARGS,
-     "carry((y, u, v) previous, (y, u, v) current, vectors, residual, block_px, probability, variance, "
+     "carry((y, u, v) previous, (y, u, v) current, steps, residual, block_px, probability, variance, "
      "out_probability, out_variance, like, chroma, exact, drift, misfit)"},
     {NULL, NULL, 0, NULL},
 };

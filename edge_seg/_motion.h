@@ -4,23 +4,28 @@
 
 #include "_fusion.h"
 
-#define Q 16                 /* vectors are in 1/16 pixel, or bytes are fetched slowly */
-#define FAR 4096.0f          /* no vector is longer: keeps coordinates within int */
+#define Q 16                 /* steps to a pixel */
 
 typedef struct {
-    Plane vectors;
+    Plane steps;             /* the vectors: pairs of int16, in 1 / Q pixel */
     int block, rows, cols;
     int *block_of;           /* in which block a row or column is: dividing is slow */
 } Motion;
 
-typedef struct { float x, y; } Vector;
+typedef struct { int x, y; } Vector;   /* in 1 / Q pixel */
 
-static inline int floor_of(float v) { int i = (int)v; return i - ((float)i > v); }
+INLINED int pixels_of(int steps) { return steps >= 0 ? steps / Q : -((Q - 1 - steps) / Q); }   /* rounded down */
 
-static inline Vector vector_at(const Motion *m, int y, int x)
+INLINED const int16_t *steps_at(const Motion *m, int y, int x)
 {
-    const float *v = floats_at(&m->vectors, m->block_of[y]) + 2 * m->block_of[x];
-    return (Vector){limit(v[0], -FAR, FAR), limit(v[1], -FAR, FAR)};
+    const void *row = m->steps.data + m->block_of[y] * m->steps.stride;
+    return (const int16_t *)row + 2 * m->block_of[x];
+}
+
+INLINED Vector vector_at(const Motion *m, int y, int x)
+{
+    const int16_t *v = steps_at(m, y, x);
+    return (Vector){v[0], v[1]};
 }
 
 #if defined(__GNUC__) && !defined(__clang__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
@@ -60,8 +65,9 @@ INLINED void fetch_bytes(const unsigned char *p, Py_ssize_t stride, int fx, int 
 #define HAS_LANES 0
 #endif
 
-INLINED void fetch_floats(const float *restrict p, Py_ssize_t stride, float fx, float fy, float *restrict out, Py_ssize_t out_stride)
+INLINED void fetch_floats(const float *restrict p, Py_ssize_t stride, int x_steps, int y_steps, float *restrict out, Py_ssize_t out_stride)
 {
+    const float fx = (float)x_steps * (1.0f / Q), fy = (float)y_steps * (1.0f / Q);
     float above[TILE] = {0};
     for (int j = 0; j <= TILE; j++) {
         float below[TILE], mixed[TILE];
@@ -81,14 +87,14 @@ typedef struct { int left, top, right, down; float x_weight, y_weight, outside; 
 
 static inline Place place_of(const Motion *m, int y, int x, Vector v)
 {
-    float from_x = (float)x + v.x, from_y = (float)y + v.y;
-    float sx = limit(from_x, 0, (float)(m->cols - 1)), sy = limit(from_y, 0, (float)(m->rows - 1));
-    Place at = {.left = (int)sx, .top = (int)sy};
+    const int from_x = Q * x + v.x, from_y = Q * y + v.y;
+    const int sx = clamp(from_x, 0, Q * (m->cols - 1)), sy = clamp(from_y, 0, Q * (m->rows - 1));
+    Place at = {.left = sx / Q, .top = sy / Q};
     at.right = least(at.left + 1, m->cols - 1);
     at.down = least(at.top + 1, m->rows - 1);
-    at.x_weight = sx - (float)at.left;
-    at.y_weight = sy - (float)at.top;
-    at.outside = fabsf(from_x - sx) + fabsf(from_y - sy);
+    at.x_weight = (float)(sx % Q) * (1.0f / Q);
+    at.y_weight = (float)(sy % Q) * (1.0f / Q);
+    at.outside = (float)(abs(from_x - sx) + abs(from_y - sy)) * (1.0f / Q);
     return at;
 }
 
@@ -110,14 +116,14 @@ static inline float float_at(const Plane *plane, Place at)
     return mixed(at, p[at.left], p[at.right], q[at.left], q[at.right]);
 }
 
-/* Where a tile comes from, if it is WHOLE. */
-typedef struct { int left, top; float fx, fy; } Origin;
+/* Where a tile with one vector comes from: the pixel, and what is left of the vector. */
+typedef struct { int left, top, fx, fy; } Origin;
 
-static inline Origin tile_origin(const Motion *m, int y0, int x0)
+INLINED Origin tile_origin(const Motion *m, int y0, int x0)
 {
-    Vector v = vector_at(m, y0, x0);
-    int floor_x = floor_of(v.x), floor_y = floor_of(v.y);
-    return (Origin){x0 + floor_x, y0 + floor_y, v.x - (float)floor_x, v.y - (float)floor_y};
+    const Vector v = vector_at(m, y0, x0);
+    const int x = pixels_of(v.x), y = pixels_of(v.y);
+    return (Origin){x0 + x, y0 + y, v.x - Q * x, v.y - Q * y};
 }
 
 /* How a tile is fetched. WHOLE: it has one vector, and all that is mixed for it is in the picture. CLOSE: the same, and the
@@ -126,17 +132,17 @@ enum { STILL, CLOSE, WHOLE, RIM, SCATTERED };
 
 INLINED int kind_of(const Motion *m, int y0, int x0)
 {
-    const float *v = floats_at(&m->vectors, m->block_of[y0]) + 2 * m->block_of[x0];
     if (m->block % TILE != 0)
         return SCATTERED;
-    if (v[0] == 0 && v[1] == 0)
+    const Vector v = vector_at(m, y0, x0);
+    if (v.x == 0 && v.y == 0)
         return STILL;
     if (y0 + TILE > m->rows || x0 + TILE > m->cols)
         return SCATTERED;
     const Origin from = tile_origin(m, y0, x0);
     if (from.left < 0 || from.top < 0 || from.left + TILE >= m->cols || from.top + TILE >= m->rows)
         return RIM;
-    return v[0] >= -0.5f && v[0] < 0.5f && v[1] >= -0.5f && v[1] < 0.5f ? CLOSE : WHOLE;
+    return v.x >= -Q / 2 && v.x < Q / 2 && v.y >= -Q / 2 && v.y < Q / 2 ? CLOSE : WHOLE;
 }
 
 #define SIDE (TILE + 1)
@@ -155,14 +161,14 @@ INLINED void name(const Motion *m, const Plane *plane, const Origin *from, type 
 GATHER(bytes_gather, unsigned char, bytes_at)
 GATHER(floats_gather, float, floats_at)
 
-/* Where along an axis each element of a tile comes from, to the nearest, and how far outside the picture that is. */
-INLINED void axis_fill(int first, float step, int side, int at[TILE], float outside[TILE])
+/* Where along an axis each element of a tile comes from, to the nearest, and how many pixels outside the picture that is. */
+INLINED void axis_fill(int first, int steps, int side, int at[TILE], float outside[TILE])
 {
-    const int whole = floor_of(step + 0.5f);
+    const int whole = pixels_of(steps + Q / 2);
     for (int i = 0; i < TILE; i++) {
-        const float from = (float)(first + i) + step;
+        const int from = Q * (first + i) + steps;
         at[i] = clamp(first + i + whole, 0, side - 1);
-        outside[i] = fabsf(from - limit(from, 0, (float)(side - 1)));
+        outside[i] = (float)abs(from - clamp(from, 0, Q * (side - 1))) * (1.0f / Q);
     }
 }
 

@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg.alike import TILE, Picture, box3, mean_of_alike, per_tile, spread
-from edge_seg.types import F32
+from edge_seg.types import F32, I16
 
+Q = 16
+"""Steps to a pixel."""
 RADIUS = 2
 """Reach of the window."""
 DIAMOND = tuple(
@@ -28,7 +30,7 @@ UNSEEN = np.float32(0.05)
 def carry(
     previous: Picture,
     current: Picture,
-    vectors: F32,
+    steps: I16,
     residual: F32,
     block_px: int,
     probability: F32,
@@ -41,8 +43,9 @@ def carry(
     drift: float,
     misfit: float,
 ) -> None:
-    """Moves (probability, variance) from the grid of `previous` to that of `current` along the vectors.
+    """Moves (probability, variance) from the grid of `previous` to that of `current` along the flow.
 
+    `steps`: its vectors in 1 / Q pixel, (block rows, block cols, 2).
     What differs from an element by `like` code values of luma, or by less luma and some chroma (whose squares
     count `chroma` times; 0: not at all) is not like it. An element whose luma is not found where its vector
     points (difference against `exact` code values) takes the mean of the elements around that place that
@@ -51,7 +54,7 @@ def carry(
     the luma difference from the `residual` of their block; so do calm ones, which show what they showed before.
     """
     rows, cols = current[0].shape
-    x, y = _sample_points(vectors, block_px, rows, cols)
+    x, y = _sample_points(steps, block_px, rows, cols)
     moved = _bilinear(probability, x, y)
     own = [plane.astype(np.float32) for plane in current]
     source = [_bilinear(plane.astype(np.float32), x, y) for plane in previous]
@@ -59,7 +62,7 @@ def carry(
     alike = mean_of_alike(own, source, moved, like, chroma, DIAMOND)
     share = difference * difference
     share /= share + np.float32(exact * exact)
-    busy = _windows_that_differ(moved) & ~_calm(difference, vectors, block_px)
+    busy = _windows_that_differ(moved) & ~_calm(difference, steps, block_px)
     mismatch = np.where(busy, box3(difference), residual[_blocks(rows, cols, block_px)])
     far = _outside(x, y, rows, cols)
     out_probability[:] = np.where(busy, moved + share * (alike - moved), moved)
@@ -75,12 +78,12 @@ def _windows_that_differ(moved: F32) -> NDArray[np.bool_]:
     return spread(most - least > SURE, moved.shape)
 
 
-def _calm(difference: F32, vectors: F32, block_px: int) -> NDArray[np.bool_]:
+def _calm(difference: F32, steps: I16, block_px: int) -> NDArray[np.bool_]:
     """Per pixel: whether its tile shows what it showed before: it has one vector, of zero, and the same luma."""
     rows, cols = difference.shape
     if block_px % TILE:
         return np.zeros((rows, cols), np.bool_)
-    still = ~vectors.any(axis=-1)[_blocks(rows, cols, block_px)]
+    still = ~steps.any(axis=-1)[_blocks(rows, cols, block_px)]
     calm: NDArray[np.bool_] = still & spread(per_tile(np.maximum, difference) <= CALM, (rows, cols))
     return calm
 
@@ -96,9 +99,9 @@ def _outside(x: F32, y: F32, rows: int, cols: int) -> F32:
     return result
 
 
-def _sample_points(vectors: F32, block_px: int, rows: int, cols: int) -> tuple[F32, F32]:
+def _sample_points(steps: I16, block_px: int, rows: int, cols: int) -> tuple[F32, F32]:
     """Where each pixel stood: by the vector of its block, for the mean of two motions is neither."""
-    own = vectors[_blocks(rows, cols, block_px)]
+    own = steps[_blocks(rows, cols, block_px)].astype(np.float32) / Q
     x, y = np.arange(cols, dtype=np.float32), np.arange(rows, dtype=np.float32)
     return x + own[..., 0], y[:, None] + own[..., 1]
 

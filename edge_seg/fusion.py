@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from edge_seg import carry_reference, kalman_reference, kernels, scene
 from edge_seg.alike import Picture
 from edge_seg.plate_reference import Plate
-from edge_seg.types import F32, U8, BlockFlow, Mask
+from edge_seg.types import F32, I16, U8, BlockFlow, Mask
 
 _carry = kernels.load("carry") or carry_reference
 _kalman = kernels.load("kalman") or kalman_reference
@@ -266,7 +266,7 @@ class Fusion:
         _carry.carry(
             before.picture,
             step.picture,
-            flow.vectors,
+            _steps(flow),
             flow.residual,
             flow.block_px,
             probability,
@@ -288,3 +288,12 @@ class Fusion:
             return probability
         resized = cv2.resize(probability, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
         return np.clip(resized, 0, 1).astype(np.float32)
+
+
+def _steps(flow: BlockFlow) -> I16:
+    """The vectors in 1/16 pixel. Shape: (block rows, block cols, 2)."""
+    if flow.steps is not None:
+        return flow.steps
+    limit = np.iinfo(np.int16).max
+    steps = np.nan_to_num(np.rint(flow.vectors * np.float32(carry_reference.Q)), nan=0.0)
+    return np.asarray(np.clip(steps, -limit, limit), np.int16)
