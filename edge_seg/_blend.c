@@ -368,7 +368,7 @@ static void widen_slowly(const Work *w, const Grid *grid, int row, int block, Wi
 }
 
 /* Fills in a cached grid row for the blocks of a span, where that was not done for another row of pixels. */
-WIDE static void widen(const Work *w, const Grid *grid, int slot, const Span *span)
+INLINED void widen_span(const Work *w, const Grid *grid, int slot, const Span *span)
 {
     uint8_t *done = w->is_wide[slot];
     const int row = w->node_row[slot];
@@ -385,6 +385,15 @@ WIDE static void widen(const Work *w, const Grid *grid, int slot, const Span *sp
         else
             widen_narrow(w, grid, row, block, wide, w->shuffles, grid->gain != NULL);
     }
+}
+
+/* Several of them, as bits of `slots`, for all of the band. */
+WIDE static void widen(const Work *w, const Grid *grid, unsigned slots)
+{
+    for (int slot = 0; slot < SLOTS; slot++)
+        for (int s = 0; slots >> slot & 1 && s < w->span_count; s++)
+            if (w->spans[s].kind == BAND)
+                widen_span(w, grid, slot, &w->spans[s]);
 }
 
 /* --- blending -------------------------------------------------------------------------------------------------- */
@@ -617,18 +626,15 @@ static void prepare(Work *w, const Grid *grid, int pair, int count, Place *place
     const int top = place->cell[0], bottom = place->cell[1] + (place->cell[1] + 1 < grid->rows);
     if (top != w->span_top || bottom != w->span_bottom)
         find_spans(w, top, bottom);
-    unsigned ready = 0;
+    unsigned slots = 0;
     for (int r = 0; r < 3; r++)
         for (int k = 0; k < 2; k++) {
             const int row = place->cell[r] + (k && place->cell[r] + 1 < grid->rows);
             /* Where rows lie so far apart that two would share a slot, none is kept for the next pair. */
-            const int slot = load_row(w, bottom - top < FEW ? row % FEW : 2 * r + k, row);
-            place->slots[r][k] = slot;
-            for (int s = 0; !(ready >> slot & 1) && s < w->span_count; s++)
-                if (w->spans[s].kind == BAND)
-                    widen(w, grid, slot, &w->spans[s]);
-            ready |= 1u << slot;
+            place->slots[r][k] = load_row(w, bottom - top < FEW ? row % FEW : 2 * r + k, row);
+            slots |= 1u << place->slots[r][k];
         }
+    widen(w, grid, slots);
 }
 
 /* Rows first to last of a plane; as one piece, if they lie so in both. */
