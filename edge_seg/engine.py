@@ -14,6 +14,7 @@ from edge_seg import slate
 from edge_seg.between_frames import BetweenFrames
 from edge_seg.budget import Controller, ladder
 from edge_seg.config import Config
+from edge_seg.departures import Departures
 from edge_seg.errors import EdgeSegError
 from edge_seg.frame_queue import FrameQueue
 from edge_seg.outputs import FanOut, Outputs
@@ -26,7 +27,7 @@ from edge_seg.stage import DEFAULT_FPS, STOP_DEADLINE_S, Model, Prepared, Stage,
 from edge_seg.status import Status
 from edge_seg.supervisor import Supervisor
 from edge_seg.tap import FrameTap
-from edge_seg.timings import FrameRate, StageTimes
+from edge_seg.timings import StageTimes
 from edge_seg.types import I420, Frame, Mask
 
 log = logging.getLogger(__name__)
@@ -36,8 +37,6 @@ TAKE_TIMEOUT_S = 0.1
 
 EXACT_DEPTH = 8
 """Frames that may wait for their turn with mask_sync exact and the frames in between carried."""
-
-MISS_LOG_INTERVAL_NS = 60_000_000_000
 
 SMALLEST_PX = 16
 """Frames with a shorter side are no pictures of anybody, and encoders refuse them."""
@@ -69,7 +68,6 @@ class Engine:
         self.times = StageTimes()
         self.tap = FrameTap(may_show_camera=config.web.show_camera)
         self.outputs: FanOut = outputs or Outputs(config.outputs if sinks is None else sinks)
-        self.frames_out = 0
         self.shown_mask: Mask | None = None
         """The mask of the newest picture that left; None when that showed no person."""
         self._carries_between = _carries_between(config)
@@ -86,16 +84,13 @@ class Engine:
         """What the outputs are open for."""
         self._break_seq = 0
         self._since_submitted = 0
-        self._next_miss_log_ns = 0
-        self._shown_ns = 0
-        self._left_ns: int | None = None
-        self._shown_captured_ns = 0
+        self._departures = Departures(self.times)
+        self._began_ns = 0
         self._plan_changes = 0
-        self._rate = FrameRate()
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set. Raises ConfigError, ModelError or SinkError when it cannot go on."""
-        self._shown_ns = time.monotonic_ns()
+        self._began_ns = time.monotonic_ns()
         self._supervisor.start()
         try:
             while not stop.is_set():
@@ -125,15 +120,15 @@ class Engine:
 
     def status(self) -> Status:
         """How it goes. From any thread."""
-        mask, captured_ns = self.shown_mask, self._shown_captured_ns
+        mask, left = self.shown_mask, self._departures
         source, stage = self._supervisor.source, self._stage
         return Status(
             frames_captured=self._supervisor.frames,
             frames_dropped=self._queue.dropped,
-            frames_out=self.frames_out,
-            frame_rate=self._rate.per_second(time.monotonic_ns()),
-            shown_ns=self._shown_ns if self.frames_out else None,
-            left_ns=self._left_ns,
+            frames_out=left.frames,
+            frame_rate=left.per_second(time.monotonic_ns()),
+            shown_ns=left.shown_ns,
+            left_ns=left.left_ns,
             source=None if source is None else source.name,
             source_cause=self._supervisor.cause,
             source_outages=self._supervisor.outages,
@@ -141,12 +136,17 @@ class Engine:
             model_failing=stage is not None and stage.worker.failing,
             misses=self._pacer.misses,
             model_runs=stage.worker.runs if stage else 0,
-            mask_age_ms=None if mask is None else (captured_ns - mask.observed_ns) / 1e6,
+            mask_age_ms=None if mask is None else (left.captured_ns - mask.observed_ns) / 1e6,
             mask_age_frames=None if mask is None else mask.seq - mask.observed_seq,
             plan=self._controller.plan,
             plan_changes=self._plan_changes,
             outputs=tuple(self.outputs.status()),
         )
+
+    @property
+    def frames_out(self) -> int:
+        """Frames that have left; cards are none."""
+        return self._departures.frames
 
     @property
     def config(self) -> Config:
@@ -260,31 +260,21 @@ class Engine:
     def _account(self, frame: Frame, tail_started_ns: int, work_ns: int, now_ns: int) -> None:
         """Notes how it went, and plans the next frames by it."""
         assert self._stage is not None
-        self.frames_out += 1
-        self._shown_ns = self._left_ns = now_ns
-        self._shown_captured_ns = frame.captured_ns
-        self._rate.tick(now_ns)
-        self.times.record("latency", now_ns - frame.captured_ns)
-        if self.shown_mask is not None:
-            self.times.record("mask age", frame.captured_ns - self.shown_mask.observed_ns)
+        self._departures.frame(frame, self.shown_mask, now_ns)
         in_time, change = self._pacer.left(frame.captured_ns, tail_started_ns, work_ns, now_ns)
         if change is not None:
             self._plan_changes += 1
             log.info("%s: from now on %s", change.reason, change.plan, extra={"event": "plan"})
             self._stage.pipeline.spend(change.plan)
-        if not in_time and self._config.mask_sync == "budget" and now_ns >= self._next_miss_log_ns:
-            self._next_miss_log_ns = now_ns + MISS_LOG_INTERVAL_NS
-            log.warning(
-                "a frame left %.1f ms after its capture, the budget is %g ms (%d of %d frames so far)",
-                (now_ns - frame.captured_ns) / 1e6, self._config.latency.budget_ms, self._pacer.misses,
-                self.frames_out, extra={"event": "deadline_missed", "misses": self._pacer.misses},
-            )  # fmt: skip
+        if not in_time and self._config.mask_sync == "budget":
+            self._departures.missed(self._config.latency.budget_ms, self._pacer.misses, now_ns)
 
     def _show_slate(self) -> None:
         """While no frame comes: viewers stay, and see that the camera is gone. They can come before the first."""
         now_ns = time.monotonic_ns()
         is_lost = self._supervisor.cause is not None
-        if not is_lost and now_ns - self._shown_ns < self._config.source.stale_ms * 1e6:
+        shown_ns = self._departures.shown_ns or self._began_ns
+        if not is_lost and now_ns - shown_ns < self._config.source.stale_ms * 1e6:
             return
         self.shown_mask = None
         if self._stage is not None:
@@ -298,7 +288,7 @@ class Engine:
             card = I420.allocate(self._output.width, self._output.height, self._output.matrix)
             slate.draw(card, "no camera yet, retrying")
         self.outputs.push(card, now_ns)
-        self._left_ns = now_ns
+        self._departures.card(now_ns)
         if self.tap.is_asked:
             self.tap.offer(card, None, None)
 
