@@ -231,31 +231,54 @@ INLINED int whole(int steps) { return (steps - (steps & (Q - 1))) / Q; }
 INLINED int part(int steps) { return steps & (Q - 1); }
 INLINED Range sixteenths(Range r) { return (Range){Q * r.x_lo, Q * r.x_hi, Q * r.y_lo, Q * r.y_hi}; }
 
-/* The structure tensor of a window and its product with the temporal difference, in doubled gradients. */
-typedef struct { int32_t xx, xy, yy, xt, yt; } Moments;
+/* Eight pixels of a row, and of the row below: a pair's bytes, as the halves of numbers. */
+typedef uint16_t Row __attribute__((vector_size(16)));
 
-INLINED Moments moments(const unsigned char *restrict p, const unsigned char *restrict c, Py_ssize_t stride)
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+INLINED Row first(Row both) { return both >> 8; }
+INLINED Row second(Row both) { return both & 255; }
+#else
+INLINED Row first(Row both) { return both & 255; }
+INLINED Row second(Row both) { return both >> 8; }
+#endif
+
+INLINED Row pair_load(const unsigned char *pair)
 {
-    int16_t gx[AREA], gy[AREA], gt[AREA];
-    for (int r = 0; r < PAIRS; r++) {
-        int16_t left[LANES], right[LANES], over[LANES], under[LANES], here[LANES], now[LANES];
-        codes_load(p - 2, left), codes_load(p + 2, right);
-        codes_load(p - stride, over), codes_load(p + stride, under);
-        codes_load(p, here), codes_load(c, now);
-        for (int i = 0; i < LANES; i++) {
-            gx[LANES * r + i] = (int16_t)(right[i] - left[i]);
-            gy[LANES * r + i] = (int16_t)(under[i] - over[i]);
-            gt[LANES * r + i] = (int16_t)(here[i] - now[i]);
-        }
+    Row both;
+    memcpy(&both, pair, sizeof both);
+    return both;
+}
+
+/* Doubled gradients in x and y and the difference in time, at the pixels of a window. */
+typedef struct { int16_t x[AREA], y[AREA], t[AREA]; } Gradients;
+
+INLINED void gradients(const unsigned char *restrict p, const unsigned char *restrict c, Py_ssize_t stride, Gradients *out)
+{
+    for (int r = 0; r < WINDOW; r += 2) {
+        Row here = pair_load(p), left = pair_load(p - 2), right = pair_load(p + 2), now = pair_load(c);
+        Row over = pair_load(p - stride), under = pair_load(p + stride);
+        Row x[2] = {first(right) - first(left), second(right) - second(left)};
+        Row y[2] = {second(here) - first(over), second(under) - first(here)};
+        Row t[2] = {first(here) - first(now), second(here) - second(now)};
+        memcpy(out->x + WINDOW * r, x, sizeof x);
+        memcpy(out->y + WINDOW * r, y, sizeof y);
+        memcpy(out->t + WINDOW * r, t, sizeof t);
         p += 2 * stride, c += 2 * stride;
     }
+}
+
+/* The structure tensor of a window and its product with the temporal difference. */
+typedef struct { int32_t xx, xy, yy, xt, yt; } Moments;
+
+INLINED Moments moments(const Gradients *g)
+{
     Moments m = {0, 0, 0, 0, 0};
     for (int i = 0; i < AREA; i++) {
-        m.xx += gx[i] * gx[i];
-        m.xy += gx[i] * gy[i];
-        m.yy += gy[i] * gy[i];
-        m.xt += gx[i] * gt[i];
-        m.yt += gy[i] * gt[i];
+        m.xx += g->x[i] * g->x[i];
+        m.xy += g->x[i] * g->y[i];
+        m.yy += g->y[i] * g->y[i];
+        m.xt += g->x[i] * g->t[i];
+        m.yt += g->y[i] * g->t[i];
     }
     return m;
 }
@@ -281,50 +304,72 @@ static inline float texture_of(float a, float b, float c)
     return smaller > 0.0f ? smaller / (4.0f * WINDOW * WINDOW) : 0.0f;
 }
 
-/* Sum of absolute differences over `pairs` pairs of rows at fx, fy sixteenths of a pixel right of and below p,
- * bilinear. Bytes outside `mask` do not count. */
-INLINED int sad_between(const unsigned char *restrict c, const unsigned char *restrict p, Py_ssize_t stride, int fx, int fy,
-                        int pairs, const unsigned char *restrict mask)
+INLINED Row apart(Row a, Row b)
 {
-    const uint16_t w00 = (uint16_t)((Q - fx) * (Q - fy)), w01 = (uint16_t)(fx * (Q - fy));
-    const uint16_t w10 = (uint16_t)((Q - fx) * fy), w11 = (uint16_t)(fx * fy);
-    unsigned char value[AREA], patch[AREA];
-    for (int r = 0; r < pairs; r++) {
-        uint16_t a[LANES], b[LANES], d[LANES], e[LANES];
-        codes_load(p, a), codes_load(p + 2, b);
-        codes_load(p + stride, d), codes_load(p + stride + 2, e);
-        for (int i = 0; i < LANES; i++)
-            a[i] = (uint16_t)((uint16_t)(w00 * a[i] + w01 * b[i] + w10 * d[i] + w11 * e[i] + 128) >> 8);
-        codes_store(a, value + LANES * r);
-        memcpy(patch + LANES * r, c, LANES);
-        for (int i = 0; mask && i < LANES; i++)
-            value[LANES * r + i] &= mask[i], patch[LANES * r + i] &= mask[i];
-        p += 2 * stride, c += 2 * stride;
-    }
-    int sum = 0;
-    for (int i = 0; i < LANES * pairs; i++)
-        sum += abs((int)value[i] - (int)patch[i]);
-    return sum;
+    typedef int16_t Signed __attribute__((vector_size(16)));
+    Signed difference = (Signed)(a - b), sign = difference >> 15;
+    return (Row)((difference ^ sign) - sign);
 }
 
-static const unsigned char middle6[LANES] = {0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0};
-static const unsigned char middle4[LANES] = {0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0};
+/* The sum of what is together below 2^16. */
+INLINED int sum_of(Row row)
+{
+    uint64_t four[2];
+    memcpy(four, &row, sizeof four);
+    return (int)((four[0] + four[1]) * 0x0001000100010001u >> 48);
+}
+
+/* Sum of absolute differences over `pairs` pairs of rows at fx, fy sixteenths of a pixel right of and below p,
+ * bilinear. Columns outside `mask` do not count. */
+INLINED int sad_between(const unsigned char *restrict c, const unsigned char *restrict p, Py_ssize_t stride, int fx, int fy,
+                        int pairs, Row mask)
+{
+    const uint16_t left = (uint16_t)(Q - fx), right = (uint16_t)fx, over = (uint16_t)(Q - fy), under = (uint16_t)fy;
+    Row total = {0}, a = pair_load(p), b = pair_load(p + 2), upper = first(a) * left + first(b) * right;
+    for (int r = 0; r < pairs; r++) {
+        Row middle = second(a) * left + second(b) * right, lower, now = pair_load(c);
+        p += r + 1 < pairs ? 2 * stride : stride;
+        a = pair_load(p), b = pair_load(p + 2);
+        if (r + 1 < pairs)
+            lower = first(a) * left + first(b) * right;
+        else
+            lower = second(a) * left + second(b) * right;
+        total += apart((upper * over + middle * under + 128) >> 8, first(now));
+        total += apart((middle * over + lower * under + 128) >> 8, second(now));
+        upper = lower;
+        c += 2 * stride;
+    }
+    return sum_of(total & mask);
+}
+
+static const Row middle8 = {65535, 65535, 65535, 65535, 65535, 65535, 65535, 65535};
+static const Row middle6 = {0, 65535, 65535, 65535, 65535, 65535, 65535, 0};
+static const Row middle4 = {0, 0, 65535, 65535, 65535, 65535, 0, 0};
+
+#define BATCH 16   /* windows: what is written in halves of registers is not read in whole ones at once, which waits */
 
 /* One Gauss-Newton step of Lucas and Kanade from the whole-pixel vectors, in 1/16 pixel, and how well it fits then. */
 WIDE static void subpixel(const Stage *stage, const Level *previous, const Level *current, Found *found)
 {
     const Py_ssize_t stride = previous->stride;
+    Gradients batch[BATCH];
     for (int by = 0; by < stage->rows; by++) {
         const Vector *vectors = stage->vectors + by * stage->cols;
         Vector *out = found->vectors + by * stage->cols;
         float *residual = found->residual + by * stage->cols, *texture = found->texture + by * stage->cols;
         int32_t xx[COLS_MAX], xy[COLS_MAX], yy[COLS_MAX], xt[COLS_MAX], yt[COLS_MAX], sx[COLS_MAX], sy[COLS_MAX];
         double qx[COLS_MAX], qy[COLS_MAX];
-        for (int bx = 0; bx < stage->cols; bx++) {
-            int x = bx * WINDOW, y = by * WINDOW;
-            Vector v = vectors[bx];
-            Moments m = moments(window_at(previous, x + v.x, y + v.y), window_at(current, x, y), stride);
-            xx[bx] = m.xx, xy[bx] = m.xy, yy[bx] = m.yy, xt[bx] = m.xt, yt[bx] = m.yt;
+        for (int start = 0; start < stage->cols; start += BATCH) {
+            int end = start + BATCH < stage->cols ? start + BATCH : stage->cols;
+            for (int bx = start; bx < end; bx++) {
+                int x = bx * WINDOW, y = by * WINDOW;
+                Vector v = vectors[bx];
+                gradients(window_at(previous, x + v.x, y + v.y), window_at(current, x, y), stride, &batch[bx - start]);
+            }
+            for (int bx = start; bx < end; bx++) {
+                Moments m = moments(&batch[bx - start]);
+                xx[bx] = m.xx, xy[bx] = m.xy, yy[bx] = m.yy, xt[bx] = m.xt, yt[bx] = m.yt;
+            }
         }
         for (int bx = 0; bx < stage->cols; bx++) {
             double a = xx[bx] + FLAT, b = xy[bx], c = yy[bx] + FLAT;
@@ -341,7 +386,7 @@ WIDE static void subpixel(const Stage *stage, const Level *previous, const Level
             Vector v = limited(vectors[bx].x * Q + sx[bx], vectors[bx].y * Q + sy[bx], range);
             const unsigned char *patch = window_at(current, bx * WINDOW, by * WINDOW);
             const unsigned char *at = window_at(previous, bx * WINDOW + whole(v.x), by * WINDOW + whole(v.y));
-            int sum = part(v.x) | part(v.y) ? sad_between(patch, at, stride, part(v.x), part(v.y), PAIRS, NULL) : sad(patch, at, stride);
+            int sum = part(v.x) | part(v.y) ? sad_between(patch, at, stride, part(v.x), part(v.y), PAIRS, middle8) : sad(patch, at, stride);
             out[bx] = v;
             residual[bx] = (float)sum / AREA;
         }
