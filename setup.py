@@ -4,23 +4,20 @@ All are optional: where no compiler is found the package installs without them a
 NumPy/OpenCV references beside them are used (slower, same results).
 """
 
-import hashlib
 import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
 
+root = Path(__file__).resolve().parent
+sys.path.insert(0, str(root))  # where pip builds it, this folder is not on the path
+
+from edge_seg import kernels  # noqa: E402
+
 # The buffer protocol is part of the limited API from 3.11 on.
 limited = sys.version_info >= (3, 11)
 macros = [("Py_LIMITED_API", "0x030B0000")] if limited else []
-folder = Path(__file__).parent / "edge_seg"
-headers = sorted(folder.glob("_*.h"))
-
-
-def digest(name: str) -> str:
-    """What an extension is built from, as edge_seg/kernels.py computes it."""
-    parts = (file.read_bytes() for file in (folder / f"_{name}.c", *headers))
-    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+folder = root / "edge_seg"
 
 
 def extension(name: str) -> Extension:
@@ -29,8 +26,8 @@ def extension(name: str) -> Extension:
     return Extension(
         f"edge_seg._{name}",
         sources=[f"edge_seg/_{name}.c"],
-        depends=[f"edge_seg/{header.name}" for header in headers],
-        define_macros=[*macros, ("EDGE_SEG_SOURCES", f'"{digest(name)}"')],
+        depends=[f"edge_seg/{file.name}" for file in kernels.sources(name, folder)],
+        define_macros=[*macros, ("EDGE_SEG_SOURCES", f'"{kernels.digest(name, folder)}"')],
         py_limited_api=limited,
         extra_compile_args=[
             "-O3",

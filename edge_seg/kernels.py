@@ -7,6 +7,7 @@ compute something else. setup.py compiles into each a digest of its sources.
 from __future__ import annotations
 
 import logging
+import re
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +18,8 @@ from edge_seg.errors import StaleKernel
 log = logging.getLogger(__name__)
 
 PACKAGE = Path(__file__).resolve().parent
+
+_INCLUDE = re.compile(r'^#include "(\w+\.h)"', re.MULTILINE)
 
 
 def load(name: str) -> Any:
@@ -31,8 +34,8 @@ def load(name: str) -> Any:
     except ImportError as error:
         log.warning("the slow version of %s is used: %s", name, error)
         return None
-    sources = digest(name, PACKAGE)
-    if sources is not None and getattr(module, "SOURCES", None) != sources:
+    expected = digest(name, PACKAGE)
+    if expected is not None and getattr(module, "SOURCES", None) != expected:
         raise StaleKernel(
             f"{module.__file__} was built from other sources than those beside it: run `make setup`"
             " (or delete it; without it, all is much slower)"
@@ -41,11 +44,18 @@ def load(name: str) -> Any:
 
 
 def digest(name: str, folder: Path) -> str | None:
-    """Of the sources of the extension `_NAME`; None where they are not in the folder. setup.py computes the same."""
-    source = folder / f"_{name}.c"
-    if not source.is_file():
-        return None
-    found = sha256(source.read_bytes())
-    for header in sorted(folder.glob("_*.h")):
-        found.update(header.read_bytes())
-    return found.hexdigest()[:16]
+    """Of the sources of the extension `_NAME`; None where they are not in the folder."""
+    files = sources(name, folder)
+    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16] if files else None
+
+
+def sources(name: str, folder: Path) -> list[Path]:
+    """The C file of the extension `_NAME`, then the headers beside it that it includes, directly or not."""
+    found: list[Path] = []
+    waiting = [folder / f"_{name}.c"]
+    while waiting:
+        file = waiting.pop(0)
+        if file not in found and file.is_file():
+            found.append(file)
+            waiting += [folder / header for header in _INCLUDE.findall(file.read_text("utf-8"))]
+    return found

@@ -39,9 +39,11 @@ def test_newer_sources_are_an_error_that_says_what_to_do(
         kernels.load("flow")
 
 
-def test_a_header_counts_too(changed: Path) -> None:
+def test_headers_that_are_included_count_too_and_no_others(changed: Path) -> None:
     before = kernels.digest("flow", changed)
-    (changed / "_buffers.h").write_text("#define NEWER\n")
+    (changed / "_another.h").write_text("#define ANOTHER\n")
+    assert kernels.digest("flow", changed) == before
+    (changed / "_buffers.h").write_text("#define NEWER\n")  # by _flow_picture.h
     assert kernels.digest("flow", changed) not in (before, None)
 
 
