@@ -59,7 +59,13 @@ WIDE static void mask_fetch(const Carry *c)
             c->kind[ty * c->tile_cols + tx] = (unsigned char)kind;
             if (kind == CLOSE || kind == WHOLE) {
                 const Origin from = tile_origin(&c->motion, y0, x0);
-                fetch_floats(floats_at(&c->probability, from.top) + from.left, stride, from.fx, from.fy, out, out_stride);
+                const float *source = floats_at(&c->probability, from.top) + from.left;
+                if (is_pair(&c->motion, y0, x0, &from)) {
+                    fetch_pair(source, stride, from.fx, from.fy, out, out_stride);
+                    c->kind[ty * c->tile_cols + ++tx] = (unsigned char)kind;
+                } else {
+                    fetch_floats(source, stride, from.fx, from.fy, out, out_stride);
+                }
             } else if (kind == RIM) {
                 const Origin from = tile_origin(&c->motion, y0, x0);
                 float gathered[SIDE * WIDTH];

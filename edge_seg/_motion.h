@@ -45,8 +45,7 @@ INLINED Codes codes_of(const uint8_t *at)
     return (Codes)__builtin_shuffle(low, zero, (Bytes){0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23});
 }
 
-/* What TILE x TILE elements fetch from a place inside the picture, (fx, fy) in 1 / Q. Eight columns are read, and the one
- * behind them. */
+/* What a tile fetches from a place inside the picture, (fx, fy) in 1 / Q. Eight columns are read, and the one behind them. */
 INLINED void fetch_bytes(const unsigned char *p, Py_ssize_t stride, int fx, int fy, float *out, Py_ssize_t out_stride)
 {
     const uint16_t right = (uint16_t)fx, left = (uint16_t)(Q - fx), under = (uint16_t)fy, over = (uint16_t)(Q - fy);
@@ -65,22 +64,45 @@ INLINED void fetch_bytes(const unsigned char *p, Py_ssize_t stride, int fx, int 
 #define HAS_LANES 0
 #endif
 
-INLINED void fetch_floats(const float *restrict p, Py_ssize_t stride, int x_steps, int y_steps, float *restrict out, Py_ssize_t out_stride)
+/* The same of floats: one tile, or two side by side. */
+#if defined(__GNUC__)
+typedef float Four __attribute__((vector_size(4 * TILE)));
+typedef float Eight __attribute__((vector_size(8 * TILE)));
+#define FETCH_FLOATS(name, Lanes) \
+INLINED void name(const float *p, Py_ssize_t stride, int x_steps, int y_steps, float *out, Py_ssize_t out_stride) \
+{ \
+    const float fx = (float)x_steps * (1.0f / Q), fy = (float)y_steps * (1.0f / Q); \
+    Lanes here, next, above; \
+    memcpy(&here, p, sizeof here), memcpy(&next, p + 1, sizeof next); \
+    above = here + fx * (next - here); \
+    for (int j = 0; j < TILE; j++) { \
+        p += stride; \
+        memcpy(&here, p, sizeof here), memcpy(&next, p + 1, sizeof next); \
+        const Lanes below = here + fx * (next - here), mixed = above + fy * (below - above); \
+        memcpy(out + j * out_stride, &mixed, sizeof mixed); \
+        above = below; \
+    } \
+}
+FETCH_FLOATS(fetch_floats, Four)
+FETCH_FLOATS(fetch_pair, Eight)
+#else
+INLINED void fetch_floats(const float *p, Py_ssize_t stride, int x_steps, int y_steps, float *out, Py_ssize_t out_stride)
 {
     const float fx = (float)x_steps * (1.0f / Q), fy = (float)y_steps * (1.0f / Q);
-    float above[TILE] = {0};
-    for (int j = 0; j <= TILE; j++) {
-        float below[TILE], mixed[TILE];
-        for (int i = 0; i < TILE; i++)
-            below[i] = p[i] + fx * (p[i + 1] - p[i]);
-        for (int i = 0; i < TILE; i++)
-            mixed[i] = above[i] + fy * (below[i] - above[i]);
-        if (j > 0)
-            memcpy(out + (j - 1) * out_stride, mixed, sizeof mixed);
-        memcpy(above, below, sizeof above);
-        p += stride;
-    }
+    for (int j = 0; j < TILE; j++)
+        for (int i = 0; i < TILE; i++) {
+            const float *here = p + j * stride + i, *under = here + stride;
+            float above = here[0] + fx * (here[1] - here[0]), below = under[0] + fx * (under[1] - under[0]);
+            out[j * out_stride + i] = above + fy * (below - above);
+        }
 }
+
+INLINED void fetch_pair(const float *p, Py_ssize_t stride, int x_steps, int y_steps, float *out, Py_ssize_t out_stride)
+{
+    fetch_floats(p, stride, x_steps, y_steps, out, out_stride);
+    fetch_floats(p + TILE, stride, x_steps, y_steps, out + TILE, out_stride);
+}
+#endif
 
 /* Where an element comes from: between four, moved to the rim if it is outside the picture, and by how much. */
 typedef struct { int left, top, right, down; float x_weight, y_weight, outside; } Place;
@@ -143,6 +165,17 @@ INLINED int kind_of(const Motion *m, int y0, int x0)
     if (from.left < 0 || from.top < 0 || from.left + TILE >= m->cols || from.top + TILE >= m->rows)
         return RIM;
     return v.x >= -Q / 2 && v.x < Q / 2 && v.y >= -Q / 2 && v.y < Q / 2 ? CLOSE : WHOLE;
+}
+
+/* Whether a tile that is inside and the one to its right can be fetched at once. */
+INLINED int is_pair(const Motion *m, int y0, int x0, const Origin *from)
+{
+    uint32_t here, next;
+    if (x0 + 2 * TILE > m->cols || from->left + 2 * TILE >= m->cols)
+        return 0;
+    memcpy(&here, steps_at(m, y0, x0), sizeof here);
+    memcpy(&next, steps_at(m, y0, x0 + TILE), sizeof next);
+    return here == next;
 }
 
 #define SIDE (TILE + 1)
