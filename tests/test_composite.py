@@ -105,10 +105,13 @@ def test_saturated_alpha_passes_pictures_through_unchanged() -> None:
 
 
 @pytest.mark.parametrize("target", ["front", "back"])
-def test_in_place_equals_out_of_place(target: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "width"), [("matte", 101), ("person", 101), ("person", 640), ("person", 333)]
+)
+def test_in_place_equals_out_of_place(target: str, kind: str, width: int) -> None:
     rng = np.random.default_rng(5)
-    front, back, out = (noise(rng, 101, 57) for _ in range(3))
-    offset, gain, foreground = fields(rng, 32, 18, "matte")
+    front, back, out = (noise(rng, width, 57) for _ in range(3))
+    offset, gain, foreground = fields(rng, width // 3, 18, kind)
     alpha = Alpha(offset=offset, seq=0, gain=gain, foreground=foreground)
     composite(front, alpha, back, out)
     composite(front, alpha, back, front if target == "front" else back)
