@@ -268,6 +268,13 @@ static void background_weigh(Background *b, const Seen *s, int y0, float *const 
     }
 }
 
+static inline void background_prefetch(const Background *b, int ty)
+{
+    const Plane *planes[] = {&b->luma, &b->u, &b->v, &b->seen};
+    for (size_t i = 0; i < sizeof planes / sizeof *planes; i++)
+        rows_prefetch(planes[i], ty, 1);
+}
+
 /* Returns 0, or -1 where there is no memory; `background_end` is wanted either way. `noise`: of the model's mask. */
 static int background_begin(Background *b, const Seen *s, float noise)
 {
