@@ -250,7 +250,7 @@ class Fusion:
         residual = cv2.mean(flow.residual)[0]
         if residual < SCENE_RESIDUAL * NOISE_LUMA:
             return True
-        deviation = cv2.meanStdDev(luma)[1][0, 0]
+        deviation = cv2.meanStdDev(luma[::4])[1][0, 0]
         if residual < SCENE_RESIDUAL * (float(deviation) + NOISE_LUMA):
             return True
         likeness = scene.similarity(previous_luma, luma, flow.vectors, flow.block_px)
