@@ -32,7 +32,7 @@ _kalman = kernels.load("kalman") or kalman_reference
 class FusionSettings:
     """How far to believe what was seen before. docs/fusion.md says what each is worth."""
 
-    noise: Annotated[float, Gt(0), Le(1)] = 0.25
+    noise: Annotated[float, Gt(0), Le(1)] = 0.3
     """Variance of the model's mask where it is undecided (probability 0.5)."""
     noise_floor: Annotated[float, Gt(0), Le(1)] = 0.2
     """Variance of the model's mask where it is sure, as a share of `noise`."""
