@@ -637,11 +637,22 @@ static void prepare(Work *w, const Grid *grid, int pair, int count, Place *place
     widen(w, grid, slots);
 }
 
+/* Whether all of a plane is one code, and says so by having one row only. */
+static int is_plain(const Plane *plane)
+{
+    return plane->stride == 0 && memcmp(plane->data, plane->data + 1, (size_t)plane->cols - 1) == 0;
+}
+
 /* Rows first to last of a plane; as one piece, if they lie so in both. */
 static void copy_rows(const Plane *from, const Plane *out, int first, int last)
 {
-    if (from->stride == from->cols && out->stride == out->cols) {
-        memcpy(ROW(out, first), ROW(from, first), (size_t)(last - first) * (size_t)from->cols);
+    const size_t bytes = (size_t)(last - first) * (size_t)out->cols;
+    if (out->stride == out->cols && is_plain(from)) {
+        memset(ROW(out, first), from->data[0], bytes);
+        return;
+    }
+    if (out->stride == out->cols && from->stride == from->cols) {
+        memcpy(ROW(out, first), ROW(from, first), bytes);
         return;
     }
     for (int y = first; y < last; y++)

@@ -175,3 +175,23 @@ def test_old_background_goes_out_of_half_transparent_pixels() -> None:
     wanted = alpha * person + (1 - alpha) * 16
     assert abs(int(clean.y[16, 16]) - wanted) <= 1
     assert plain.y[16, 16] > wanted + 20
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize(("width", "height"), [(640, 90), (101, 57), (2, 2), (1, 1)])
+def test_a_background_of_one_row_stands_for_all_rows(width: int, height: int, plain: bool) -> None:
+    rng = np.random.default_rng(9)
+    front, row = noise(rng, width, height), noise(rng, width, 2)
+    if plain:
+        for plane, code in zip(row.planes, (90, 100, 140), strict=True):
+            plane[:] = code
+    offset, gain, foreground = fields(rng, 64, 36, "person")
+    seen = [
+        np.broadcast_to(p[:1], (len(f), p.shape[1])) for p, f in zip(row.planes, front.planes, strict=True)
+    ]
+    whole = [np.ascontiguousarray(plane) for plane in seen]
+    outs = [I420.allocate(width, height) for _ in range(2)]
+    for back, out in zip((seen, whole), outs, strict=True):
+        native(front.planes, tuple(back), out.planes, offset, gain, foreground)
+    for a, b in zip(outs[0].planes, outs[1].planes, strict=True):
+        np.testing.assert_array_equal(a, b)
