@@ -50,23 +50,32 @@ class Method:
 
 
 class Ours:
-    """The block flow on a grid `width` pixels wide, each flow the hint of the next."""
+    """The block flow on a grid `width` pixels wide, each flow the hint of the next, each picture prepared once."""
 
-    def __init__(self, width: int, settings: FlowSettings, band: bool = False) -> None:
-        self.size, self.settings, self.band = (width, width * HEIGHT // WIDTH), settings, band
+    def __init__(self, width: int, settings: FlowSettings, band: bool = False, hinted: bool = True) -> None:
+        self.size, self.settings = (width, width * HEIGHT // WIDTH), settings
+        self.band, self.hinted = band, hinted
         self.hint: BlockFlow | None = None
+        self.newest: U8 | None = None
+        self.prepared: flow.Prepared | None = None
+
+    def prepare(self, picture: U8) -> flow.Prepared:
+        if self.size[0] != WIDTH:
+            picture = np.asarray(cv2.resize(picture, self.size, interpolation=cv2.INTER_AREA), np.uint8)
+        return flow.prepare(picture)
 
     def __call__(self, previous: U8, current: U8, near_edge: U8) -> BlockFlow:
-        if self.size[0] != WIDTH:
-            previous, current = (
-                cv2.resize(p, self.size, interpolation=cv2.INTER_AREA) for p in (previous, current)
-            )
+        before = self.prepared
+        if before is None or self.newest is not previous:  # a new clip
+            before, self.hint = self.prepare(previous), None
+        self.newest, self.prepared = current, self.prepare(current)
         active = None
         if self.band:
             step = self.settings.block_px
             active = np.ascontiguousarray(near_edge[step // 2 :: step, step // 2 :: step])
-        self.hint = flow.estimate(previous, current, self.settings, self.hint, active)
-        return self.hint
+        found = flow.estimate(before, self.prepared, self.settings, self.hint, active)
+        self.hint = found if self.hinted else None
+        return found
 
 
 class Dis:
@@ -145,10 +154,10 @@ def methods() -> Iterator[Method]:
         yield Method(f"{width} wide, {block_px} px", Ours(width, settings))
         if width == WIDTH and block_px < 8:
             yield Method(f"{width} wide, {block_px} px, band", Ours(width, settings, band=True))
-    for block_px in (4, 2):
-        settings = FlowSettings(block_px=block_px, levels=2, search_px=8)  # type: ignore[arg-type]
-        yield Method(f"256 wide, {block_px} px, levels 2, search 8", Ours(WIDTH, settings))
-    yield Method("256 wide, 4 px, no hint", lambda a, b, _: flow.estimate(a, b, FlowSettings(block_px=4)))
+    for levels, search in ((3, 5), (2, 6), (2, 12)):
+        settings = FlowSettings(levels=levels, search_px=search)
+        yield Method(f"256 wide, 4 px, levels {levels}, search {search}", Ours(WIDTH, settings))
+    yield Method("256 wide, 4 px, no hint", Ours(WIDTH, FlowSettings(), hinted=False))
     for name, preset in (
         ("ultrafast", cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST),
         ("medium", cv2.DISOPTICAL_FLOW_PRESET_MEDIUM),
