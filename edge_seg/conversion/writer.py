@@ -72,7 +72,9 @@ class Writer:
         self._bus = self._pipeline.get_bus()
         self.sound: list[str] = []
         """What is done with each track of sound, for people."""
-        self._parts, self._parts_wanted = 0, 1
+        self._parts = 0
+        self._parts_wanted: int | None = None
+        """Not known before parsebin has told: its first track may be there by then."""
         self._failure: EdgeSegError | None = None
         self._reader: list[Any] = []
         try:
@@ -130,7 +132,9 @@ class Writer:
             element.sync_state_with_parent()
         deadline = time.monotonic() + TRACKS_TIMEOUT_S
         # parsebin tells how many tracks there are on the bus, and has no signal for the last one.
-        while self._parts < self._parts_wanted and time.monotonic() < deadline:
+        while (
+            self._parts_wanted is None or self._parts < self._parts_wanted
+        ) and time.monotonic() < deadline:
             self._look(gst.MessageType.ERROR | gst.MessageType.STREAM_COLLECTION)
             if self._failure is not None:
                 raise self._failure

@@ -6,15 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
 from edge_seg import cli
+from edge_seg.conversion.writer import Writer
 from tests import clips
 
 pytest.importorskip("gi")
@@ -210,6 +213,32 @@ def test_sound_that_the_container_does_not_take_is_encoded_anew(
             content for _, content in sound_of(source, lead_in=True)[1]
         }
     assert packets[-1][0] > 0.4
+
+
+def test_sound_is_waited_for_although_the_pictures_track_was_found_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader's thread stops behind the first track, and what it says on the bus is not heard meanwhile."""
+    go_on = threading.Event()
+    looks: list[int] = []
+    on_part, look = Writer._on_part, Writer._look
+
+    def slow_part(self: Writer, parts: Any, pad: Any) -> None:
+        on_part(self, parts, pad)
+        go_on.wait(10)
+
+    def deaf_look(self: Writer, *arguments: Any, **named: Any) -> bool:
+        looks.append(self._parts)
+        if len(looks) - looks.count(0) < 2:  # the loop has seen one part, and has come again
+            return False
+        go_on.set()
+        return look(self, *arguments, **named)
+
+    monkeypatch.setattr(Writer, "_on_part", slow_part)
+    monkeypatch.setattr(Writer, "_look", deaf_look)
+    source = person_clip(tmp_path / "in.mkv", 5, "flac", 160, 120)
+    assert convert(source, tmp_path / "out.mkv") == 0
+    assert sound_of(tmp_path / "out.mkv")[0] == "flac"
 
 
 def test_what_cannot_be_done_is_said_before_anything_is_written(
