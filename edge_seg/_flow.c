@@ -403,36 +403,35 @@ WIDE static void subpixel(const Stage *stage, const Level *previous, const Level
 
 /* Of the four vectors around a block of half the size, the one under which the pixels around it match best: 6x6 for a
  * block of 4, 4x4 for one of 2. Windows so small would not do for a search, but choose well between few good vectors. */
-INLINED void choose(const Found *from, Found *to, int bx, int by, const Level *previous, const Level *current)
+INLINED void choose(const Found *from, const Found *to, int bx, int by, const Level *previous, const Level *current)
 {
     const Py_ssize_t stride = previous->stride;
-    int ys[2], xs[2], lowest = INT32_MAX, index = by * to->cols + bx;
-    int x = to->side * bx + to->side / 2 - WINDOW / 2, y = to->side * by + to->side / 2 - WINDOW / 2;
-    const unsigned char *patch = window_at(current, x, y);
-    Range range = sixteenths(range_of(previous, x, y));
+    const int side = to->side, pairs = side == 4 ? 3 : 2, rim = (WINDOW - 2 * pairs) / 2;
+    const int x = side * bx + side / 2 - WINDOW / 2, y = side * by + side / 2 - WINDOW / 2;
+    const Row columns = side == 4 ? middle6 : middle4;
+    const unsigned char *patch = window_at(current, x, y + rim), *here = window_at(previous, x, y + rim);
+    const Range range = sixteenths(range_of(previous, x, y));
+    int ys[2], xs[2], lowest = INT32_MAX, best = 0, count = 0;
     parents(by, from->rows, &ys[0], &ys[1]);
     parents(bx, from->cols, &xs[0], &xs[1]);
-    Vector tried[4];
-    int count = 0;
+    Vector tried[4], vector = {0, 0};
     for (int i = 0; i < 4; i++) {
         int parent = ys[i >> 1] * from->cols + xs[i & 1], known = 0;
-        Vector v = from->vectors[parent];
-        v = limited(v.x, v.y, range);
+        Vector v = limited(from->vectors[parent].x, from->vectors[parent].y, range);
         for (int k = 0; k < count; k++)
             known |= abs(tried[k].x - v.x) <= ALIKE && abs(tried[k].y - v.y) <= ALIKE;
         if (known)
             continue;
         tried[count++] = v;
-        const unsigned char *at = window_at(previous, x + whole(v.x), y + whole(v.y));
-        int sum = to->side == 4 ? sad_between(patch + stride, at + stride, stride, part(v.x), part(v.y), 3, middle6)
-                                : sad_between(patch + 2 * stride, at + 2 * stride, stride, part(v.x), part(v.y), 2, middle4);
-        if (sum < lowest) {
-            lowest = sum;
-            to->vectors[index] = v;
-            to->residual[index] = (float)sum / (to->side == 4 ? 36.0f : 16.0f);
-            to->texture[index] = from->texture[parent];
-        }
+        const unsigned char *at = here + whole(v.y) * stride + 2 * whole(v.x);
+        int sum = sad_between(patch, at, stride, part(v.x), part(v.y), pairs, columns);
+        if (sum < lowest)
+            lowest = sum, vector = v, best = parent;
     }
+    int index = by * to->cols + bx;
+    to->vectors[index] = vector;
+    to->residual[index] = (float)lowest / (float)(4 * pairs * pairs);
+    to->texture[index] = from->texture[best];
 }
 
 /* Where the vectors of two block rows differ by more than APART from those of `near`, each compared with the
@@ -454,20 +453,29 @@ static void row_load(const Found *from, int row, int16_t *out)
     memcpy(out + 2 + 2 * from->cols, v + from->cols - 1, sizeof(Vector));
 }
 
+/* Each item of 4 bytes two times, until there are `count`. */
+INLINED void twice(const void *restrict items, int count, void *restrict out)
+{
+    for (int i = 0; i < count / 2; i++) {
+        uint32_t item;
+        memcpy(&item, (const unsigned char *)items + 4 * i, sizeof item);
+        memcpy((unsigned char *)out + 8 * i, &item, sizeof item);
+        memcpy((unsigned char *)out + 8 * i + 4, &item, sizeof item);
+    }
+    if (count & 1)
+        memcpy((unsigned char *)out + 4 * (count - 1), (const unsigned char *)items + 4 * (count / 2), 4);
+}
+
 /* From blocks to blocks of half the side. */
-WIDE static void divide(const Found *from, Found *to, const Level *previous, const Level *current, const unsigned char *active)
+WIDE static void divide(const Found *from, const Found *to, const Level *previous, const Level *current, const unsigned char *active)
 {
     int16_t rows[2][2 * (SIDE_MAX / 4 + 2)], differ[2][2 * (SIDE_MAX / 4)];
     for (int by = 0; by < to->rows; by++) {
         int y0, y1, start = by * to->cols;
         parents(by, from->rows, &y0, &y1);
-        const Vector *v = from->vectors + y0 * from->cols;
-        const float *r = from->residual + y0 * from->cols, *t = from->texture + y0 * from->cols;
-        for (int bx = 0; bx < to->cols; bx++) {
-            to->vectors[start + bx] = v[bx >> 1];
-            to->residual[start + bx] = r[bx >> 1];
-            to->texture[start + bx] = t[bx >> 1];
-        }
+        twice(from->vectors + y0 * from->cols, to->cols, to->vectors + start);
+        twice(from->residual + y0 * from->cols, to->cols, to->residual + start);
+        twice(from->texture + y0 * from->cols, to->cols, to->texture + start);
         row_load(from, y0, rows[0]);
         row_load(from, y1, rows[1]);
         differences(rows[0] + 2, rows[1] + 2, from->cols, -1, differ[0]);
