@@ -10,7 +10,7 @@
 #define WINDOW 8              /* side of a block that is matched, at every level, and of its window */
 #define PAIRS (WINDOW / 2)
 #define AREA (WINDOW * WINDOW)
-#define STILL AREA            /* a sum of differences (one code value a pixel) below which nothing better is looked for */
+#define STILL (2 * AREA)      /* a sum of differences (two code values a pixel) below which nothing better is looked for */
 #define LANES 16
 #define COLS_MAX (SIDE_MAX / WINDOW)
 #define Q 16                  /* vectors are in 1/16 pixel after the sub-pixel step */
