@@ -51,10 +51,6 @@ WIDE static void mask_fetch(const Carry *c)
 {
     const Py_ssize_t stride = c->probability.stride / (Py_ssize_t)sizeof(float), out_stride = c->out_probability.stride / (Py_ssize_t)sizeof(float);
     for (int y = 0; y < c->rows; y++) {
-        if (y % TILE == 0) {
-            rows_prefetch(&c->probability, y / TILE + 1, sizeof(float));
-            rows_prefetch(&c->out_probability, y / TILE + 1, sizeof(float));
-        }
         memcpy(floats_at(&c->out_probability, y), floats_at(&c->probability, y), sizeof(float) * (size_t)c->cols);
     }
     for (int ty = 0; ty < c->tile_rows; ty++)
@@ -173,12 +169,9 @@ static void sides_fill(const Carry *c, int y0, const unsigned char *wanted)
 /* What the windows of busy tiles see. */
 WIDE static void windows_fill(const Carry *c)
 {
-    const Plane *planes[] = {&c->previous, &c->previous_u, &c->previous_v, &c->current, &c->current_u, &c->current_v};
     for (int ty = 0; ty < c->tile_rows; ty++) {
         const unsigned char *wanted = c->wanted + (Py_ssize_t)ty * c->tile_cols, *kind = c->kind + (Py_ssize_t)ty * c->tile_cols;
         const int y0 = ty * TILE;
-        for (size_t i = 0; i < sizeof planes / sizeof *planes; i++)
-            rows_prefetch(planes[i], ty + 1, 1);
         for (int tx = 0; tx < c->tile_cols; tx++) {
             const int x0 = tx * TILE;
             if (!wanted[tx])
@@ -377,8 +370,6 @@ INLINED void variance_fetch(const Carry *c, int y0, int x0, int kind, int busy)
 
 WIDE static void tile_row_finish(const Carry *c, int ty)
 {
-    rows_prefetch(&c->variance, ty + 1, sizeof(float));
-    rows_prefetch(&c->out_variance, ty + 1, sizeof(float));
     const unsigned char *busy = c->busy + (Py_ssize_t)ty * c->tile_cols, *kind = c->kind + (Py_ssize_t)ty * c->tile_cols;
     if (c->motion.block % TILE == 0) {
         for (int tx = 0; tx < c->tile_cols; tx++)

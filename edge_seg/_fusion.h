@@ -26,14 +26,6 @@ INLINED void row_of_bytes(const unsigned char *restrict row, int n, float *restr
         out[i] = (float)row[i];
 }
 
-/* Asks for a row of tiles of a plane, `size` bytes an element: by the time it is wanted it is there. */
-INLINED void rows_prefetch(const Plane *p, int ty, size_t size)
-{
-    for (int y = ty * TILE; y < least((ty + 1) * TILE, (int)p->rows); y++)
-        for (size_t i = 0; i < (size_t)p->cols * size; i += 64)
-            PREFETCH(bytes_at(p, y) + i);
-}
-
 /* Repeats the outermost elements of a row into a rim of that many. */
 INLINED void row_rim(float *row, int cols, int rim)
 {

@@ -218,23 +218,9 @@ static void tile_row_smooth(Update *u, int ty)
     }
 }
 
-/* Each strip begins in a dozen arrays, all of them last touched before the model ran. */
-static void strip_prefetch(const Update *u, int ty)
-{
-    const Plane *floats[] = {&u->measured, &u->probability, &u->variance, &u->out_probability};
-    for (size_t i = 0; i < sizeof floats / sizeof *floats; i++)
-        rows_prefetch(floats[i], ty, sizeof(float));
-    const Plane *bytes[] = {&u->luma, &u->chroma_u, &u->chroma_v};
-    for (size_t i = 0; i < sizeof bytes / sizeof *bytes; i++)
-        rows_prefetch(bytes[i], ty, 1);
-    if (u->background)
-        background_prefetch(u->background, ty);
-}
-
 static void rows_run(Update *u)
 {
     for (int ty = 0; ty < u->tile_rows; ty++) {
-        strip_prefetch(u, ty + 1);
         if (u->background) {
             float *const weighed[TILE] = {measured_at(u, ty * TILE), measured_at(u, ty * TILE + 1), measured_at(u, ty * TILE + 2),
                                           measured_at(u, ty * TILE + 3)};

@@ -25,6 +25,7 @@
 #define MEMORY 0.9
 #define LEAST_ODDS 0.07f
 #define MOST_ODDS 50.0f
+#define COUNTED 8            /* every so many rows are counted, for all */
 #define DOUBT 3
 #define PRIOR 500
 #define LEVEL (1.0f / 256)
@@ -247,7 +248,8 @@ static void background_weigh(Background *b, const Seen *s, int y0, float *const 
         const unsigned char *seen = bytes_at(&b->seen, y);
         float *z = weighed[y - y0], *r = s->variance->data ? floats_at(s->variance, y) : NULL, *counts = b->counts;
         memcpy(z, floats_at(s->measured, y), sizeof(float) * (size_t)s->cols);
-        if (y == y0) { /* one row of each strip is counted, for all */
+        const int counted = y % COUNTED == 0;
+        if (counted) {
             around_fill(b, s, y, 0, s->cols);
             row_count(apart, b->around, seen, floats_at(s->probability, y), s->cols, counts, counts + s->cols, counts + 2 * s->cols,
                       counts + 3 * s->cols);
@@ -258,7 +260,7 @@ static void background_weigh(Background *b, const Seen *s, int y0, float *const 
             const int x0 = block * BLOCK, x1 = least(end * BLOCK, s->cols);
             if (x1 <= x0)
                 continue;
-            if (y != y0)
+            if (!counted)
                 around_fill(b, s, y, x0, x1);
             row_weigh(apart + x0, b->around + x0, seen + x0, &b->odds, x1 - x0, z + x0, b->change);
             if (r)
@@ -266,13 +268,6 @@ static void background_weigh(Background *b, const Seen *s, int y0, float *const 
         }
         row_learn(b, s, y, b->state + (y - y0) * s->cols);
     }
-}
-
-static inline void background_prefetch(const Background *b, int ty)
-{
-    const Plane *planes[] = {&b->luma, &b->u, &b->v, &b->seen};
-    for (size_t i = 0; i < sizeof planes / sizeof *planes; i++)
-        rows_prefetch(planes[i], ty, 1);
 }
 
 /* Returns 0, or -1 where there is no memory; `background_end` is wanted either way. `noise`: of the model's mask. */
@@ -311,7 +306,7 @@ static void background_end(Background *b, const Seen *s, int counted)
         double sum = 0;
         for (int x = 0; x < s->cols; x++)
             sum += (double)b->counts[i * s->cols + x];
-        sums[i] = MEMORY * sums[i] + TILE * sum;
+        sums[i] = MEMORY * sums[i] + COUNTED * sum;
     }
     free(b->state);
     free(b->counts);

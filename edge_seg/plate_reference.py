@@ -33,7 +33,7 @@ LOSS = 2
 arm that the model overlooks is not taken for background at once."""
 MEMORY = 0.9
 """Share of the sums that is kept from frame to frame."""
-COUNTED = 4
+COUNTED = 8
 """Every so many rows are counted, for all."""
 LEAST, MOST = np.float32(0.07), np.float32(50)
 """Odds that it gives at least and at most: it overrules the model where that doubts, not where it is sure."""
