@@ -51,6 +51,6 @@ setup(
         extension("matte"),
         extension("blend"),
     ],
-    # The digest is part of what is compiled, and files that are older than a kernel may still not be what it was made of.
+    # Files that are older than a kernel may still not be what it was made of.
     options={"build_ext": {"force": True}},
 )
