@@ -1,8 +1,8 @@
 /* Carrying a mask along block flow: edge_seg/carry_reference.py says what is computed.
  *
  * Nearly all of a mask is surely person or surely background. So the grid is cut into tiles; the costly part (what
- * colours the sources have, windows of alike colour) is for tiles whose windows hold a mask that differs. Blocks that
- * did not move are copied by rows.
+ * colours the sources have, windows of alike colour) is for tiles whose windows hold a mask that differs, and that
+ * do not show what they showed before. All is copied by rows first, and fetched where it moved.
  */
 #include "_fusion.h"
 #include "_motion.h"
@@ -50,9 +50,8 @@ typedef struct {
 WIDE static void mask_fetch(const Carry *c)
 {
     const Py_ssize_t stride = c->probability.stride / (Py_ssize_t)sizeof(float), out_stride = c->out_probability.stride / (Py_ssize_t)sizeof(float);
-    for (int y = 0; y < c->rows; y++) {
+    for (int y = 0; y < c->rows; y++)
         memcpy(floats_at(&c->out_probability, y), floats_at(&c->probability, y), sizeof(float) * (size_t)c->cols);
-    }
     for (int ty = 0; ty < c->tile_rows; ty++)
         for (int tx = 0; tx < c->tile_cols; tx++) {
             const int y0 = ty * TILE, x0 = tx * TILE, kind = kind_of(&c->motion, y0, x0);

@@ -70,9 +70,6 @@ EXACT_LUMA = 1.0
 """Luma difference, in code values, up to which an element is carried from exactly where its vector points."""
 REPEAT = 0.1
 """Difference between the carried and the measured mask, from which on the target mask is smoothed fully."""
-SCENE_RESIDUAL = 0.15
-"""Flow whose mean residual is less than this share of the luma's standard deviation joins one scene."""
-NOISE_LUMA = 3.0
 
 
 class _Step(NamedTuple):
@@ -246,15 +243,7 @@ class Fusion:
             raise ValueError(
                 f"flow on the grid {flow.grid_shape}, luma on {luma.shape}: they must be the same"
             )
-        # Noise lowers the likeness, a change of light raises the residual; a new scene does both.
-        residual = cv2.mean(flow.residual)[0]
-        if residual < SCENE_RESIDUAL * NOISE_LUMA:
-            return True
-        deviation = cv2.meanStdDev(luma[::4])[1][0, 0]
-        if residual < SCENE_RESIDUAL * (float(deviation) + NOISE_LUMA):
-            return True
-        likeness = scene.similarity(previous_luma, luma, flow.vectors, flow.block_px)
-        if max(likeness, 0.0) >= self._settings.scene_similarity:
+        if scene.goes_on(previous_luma, luma, flow, self._settings.scene_similarity):
             return True
         self.scene_cuts += 1
         return False
