@@ -26,6 +26,7 @@ from ai_edge_litert.interpreter import Interpreter
 from edge_seg import flow, fusion
 from edge_seg.flow import FlowSettings
 from edge_seg.fusion import Fusion, FusionSettings
+from edge_seg.memory import keep_freed
 from edge_seg.pyramid import Yuv444, shrink
 from edge_seg.types import F32, I420, BlockFlow, Mask
 
@@ -59,14 +60,16 @@ class Way:
         self.name, self.settings, self.chroma, self.late = name, settings, chroma, late
         self.fusion = Fusion(FusionSettings())
         self.last: Yuv444 | None = None
+        self.prepared: flow.Prepared | None = None
         self.flow: BlockFlow | None = None
         self.masks: list[Mask] = []
         self.costs: dict[str, list[float]] = defaultdict(list)
 
     def frame(self, small: Yuv444, probability: F32, seq: int) -> dict[str, float]:
         times = [time.thread_time()]
-        if self.last is not None:
-            self.flow = flow.estimate(self.last.y, small.y, self.settings, self.flow)
+        before, self.prepared = self.prepared, flow.prepare(small.y)
+        if before is not None:
+            self.flow = flow.estimate(before, self.prepared, self.settings, self.flow)
         times.append(time.thread_time())
         chroma = (small.u, small.v) if self.chroma else None
         self.fusion.advance(self.last.y if self.last else None, small.y, self.flow, seq, seq, chroma)
@@ -99,6 +102,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=300)
     options = parser.parse_args()
     cv2.setNumThreads(1)
+    keep_freed()  # as `run` does
     width, height = (int(side) for side in options.size.split("x"))
     model = Model(options.model)
     ways = [Way("default", FlowSettings()), Way("no chroma", FlowSettings(), chroma=False)]

@@ -309,9 +309,10 @@ WIDE static void span_carry(const Carry *c, int ty, int tx0, int tx1)
     }
 }
 
-/* How much the variance of an element grows; in busy tiles that comes with the rest. */
-INLINED float growth_at(const Carry *c, int y, int x, int busy)
+/* How much the variance of a tile grows, by the block in its middle; in busy tiles that comes with the rest. */
+INLINED float growth_of(const Carry *c, int y0, int x0, int busy)
 {
+    const int y = least(y0 + TILE / 2, c->rows - 1), x = least(x0 + TILE / 2, c->cols - 1);
     const float r = floats_at(&c->residual, c->motion.block_of[y])[c->motion.block_of[x]];
     return busy ? 0 : c->drift + c->misfit * r * r;
 }
@@ -332,11 +333,11 @@ WIDE static void row_grow(const float *restrict from, const float *restrict grow
 }
 
 /* The variance of a tile that moved: that of the nearest elements, for it changes little from one to the next. */
-INLINED void variance_fetch(const Carry *c, int y0, int x0, int kind, int busy)
+INLINED void variance_fetch(const Carry *c, int y0, int x0, int kind)
 {
     const Vector v = vector_at(&c->motion, y0, x0);
     const int dx = pixels_of(v.x + Q / 2), dy = pixels_of(v.y + Q / 2);
-    const float growth = growth_at(c, y0, x0, busy);
+    const float growth = c->growth[x0 / TILE];
     if (kind == WHOLE) {
         for (int y = y0; y < y0 + TILE; y++) {
             const float *restrict from = floats_at(&c->variance, y + dy) + x0 + dx;
@@ -361,8 +362,7 @@ INLINED void variance_fetch(const Carry *c, int y0, int x0, int kind, int busy)
                 const Vector own = vector_at(&c->motion, y, x);
                 const float outside = place_of(&c->motion, y, x, own).outside;
                 const float *from = floats_at(&c->variance, clamp(y + pixels_of(own.y + Q / 2), 0, c->rows - 1));
-                floats_at(&c->out_variance, y)[x] = from[clamp(x + pixels_of(own.x + Q / 2), 0, c->cols - 1)] + UNSEEN * outside * outside +
-                                                    growth_at(c, y, x, busy);
+                floats_at(&c->out_variance, y)[x] = from[clamp(x + pixels_of(own.x + Q / 2), 0, c->cols - 1)] + UNSEEN * outside * outside + growth;
             }
     }
 }
@@ -370,15 +370,13 @@ INLINED void variance_fetch(const Carry *c, int y0, int x0, int kind, int busy)
 WIDE static void tile_row_finish(const Carry *c, int ty)
 {
     const unsigned char *busy = c->busy + (Py_ssize_t)ty * c->tile_cols, *kind = c->kind + (Py_ssize_t)ty * c->tile_cols;
-    if (c->motion.block % TILE == 0) {
-        for (int tx = 0; tx < c->tile_cols; tx++)
-            c->growth[tx] = growth_at(c, ty * TILE, tx * TILE, busy[tx]);
-        for (int y = ty * TILE; y < least((ty + 1) * TILE, c->rows); y++)
-            row_grow(floats_at(&c->variance, y), c->growth, c->cols, floats_at(&c->out_variance, y));
-    }
+    for (int tx = 0; tx < c->tile_cols; tx++)
+        c->growth[tx] = growth_of(c, ty * TILE, tx * TILE, busy[tx]);
+    for (int y = ty * TILE; y < least((ty + 1) * TILE, c->rows); y++)
+        row_grow(floats_at(&c->variance, y), c->growth, c->cols, floats_at(&c->out_variance, y));
     for (int tx = 0; tx < c->tile_cols; tx++)
         if (kind[tx] > CLOSE)
-            variance_fetch(c, ty * TILE, tx * TILE, kind[tx], busy[tx]);
+            variance_fetch(c, ty * TILE, tx * TILE, kind[tx]);
     for (int tx = 0; tx < c->tile_cols; tx++) {
         int end = tx;
         while (end < c->tile_cols && end - tx < SPAN_TILES && busy[end])

@@ -152,9 +152,23 @@ INLINED Origin tile_origin(const Motion *m, int y0, int x0)
  * nearest elements are its own. RIM: it has one vector, and not all of that is in the picture. SCATTERED: element by element. */
 enum { STILL, CLOSE, WHOLE, RIM, SCATTERED };
 
+/* Whether all blocks in a tile have the vector of its first. */
+INLINED int is_uniform(const Motion *m, int y0, int x0)
+{
+    const int y1 = m->block_of[least(y0 + TILE, m->rows) - 1], x1 = m->block_of[least(x0 + TILE, m->cols) - 1];
+    const int16_t *first = steps_at(m, y0, x0);
+    for (int y = m->block_of[y0]; y <= y1; y++)
+        for (int x = m->block_of[x0]; x <= x1; x++) {
+            const int16_t *v = (const int16_t *)(const void *)(m->steps.data + y * m->steps.stride) + 2 * x;
+            if (v[0] != first[0] || v[1] != first[1])
+                return 0;
+        }
+    return 1;
+}
+
 INLINED int kind_of(const Motion *m, int y0, int x0)
 {
-    if (m->block % TILE != 0)
+    if (m->block % TILE != 0 && !is_uniform(m, y0, x0))
         return SCATTERED;
     const Vector v = vector_at(m, y0, x0);
     if (v.x == 0 && v.y == 0)
@@ -171,7 +185,7 @@ INLINED int kind_of(const Motion *m, int y0, int x0)
 INLINED int is_pair(const Motion *m, int y0, int x0, const Origin *from)
 {
     uint32_t here, next;
-    if (x0 + 2 * TILE > m->cols || from->left + 2 * TILE >= m->cols)
+    if (m->block % TILE != 0 || x0 + 2 * TILE > m->cols || from->left + 2 * TILE >= m->cols)
         return 0;
     memcpy(&here, steps_at(m, y0, x0), sizeof here);
     memcpy(&next, steps_at(m, y0, x0 + TILE), sizeof next);

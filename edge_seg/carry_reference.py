@@ -51,7 +51,8 @@ def carry(
     points (difference against `exact` code values) takes the mean of the elements around that place that
     look like it, instead. The variance grows by drift + misfit * (mean luma difference after the move)^2, and
     for sources outside the picture. Tiles in whose windows the mask is the same everywhere are only moved, and take
-    the luma difference from the `residual` of their block; so do calm ones, which show what they showed before.
+    the luma difference from the `residual` of the block in their middle; so do calm ones, which show what they
+    showed before.
     """
     rows, cols = current[0].shape
     x, y = _sample_points(steps, block_px, rows, cols)
@@ -63,7 +64,7 @@ def carry(
     share = difference * difference
     share /= share + np.float32(exact * exact)
     busy = _windows_that_differ(moved) & ~_calm(difference, steps, block_px)
-    mismatch = np.where(busy, box3(difference), residual[_blocks(rows, cols, block_px)])
+    mismatch = np.where(busy, box3(difference), _in_the_middle(residual, rows, cols, block_px))
     far = _outside(x, y, rows, cols)
     out_probability[:] = np.where(busy, moved + share * (alike - moved), moved)
     out_variance[:] = _nearest(variance, x, y) + UNSEEN * far * far
@@ -79,13 +80,19 @@ def _windows_that_differ(moved: F32) -> NDArray[np.bool_]:
 
 
 def _calm(difference: F32, steps: I16, block_px: int) -> NDArray[np.bool_]:
-    """Per pixel: whether its tile shows what it showed before: it has one vector, of zero, and the same luma."""
+    """Per pixel: whether its tile shows what it showed before: none of its vectors moves, and its luma is the same."""
     rows, cols = difference.shape
-    if block_px % TILE:
-        return np.zeros((rows, cols), np.bool_)
-    still = ~steps.any(axis=-1)[_blocks(rows, cols, block_px)]
-    calm: NDArray[np.bool_] = still & spread(per_tile(np.maximum, difference) <= CALM, (rows, cols))
+    moves = steps.any(axis=-1)[_blocks(rows, cols, block_px)]
+    most = per_tile(np.maximum, np.where(moves, np.float32(np.inf), difference))
+    calm: NDArray[np.bool_] = spread(most <= CALM, (rows, cols))
     return calm
+
+
+def _in_the_middle(blocks: F32, rows: int, cols: int, block_px: int) -> F32:
+    """Per pixel: what belongs to the block in the middle of its tile."""
+    y, x = (np.minimum(np.arange(0, side, TILE) + TILE // 2, side - 1) // block_px for side in (rows, cols))
+    result: F32 = spread(blocks[y[:, None], x[None, :]], (rows, cols))
+    return result
 
 
 def _blocks(rows: int, cols: int, block_px: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
