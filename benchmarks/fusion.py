@@ -2,10 +2,11 @@
 
     python benchmarks/fusion.py CLIP.mp4 --model models/selfie_landscape_int8.tflite [--size 1280x720] [--frames 300]
 
-Every frame is shrunk, given to the model (one thread), then to flow and fusion (they have no threads), so that
-all see the same machine; counted is CPU time, which other work on the machine disturbs little. Printed: medians in
-ms and the medians of the frame-by-frame ratios to the invoke, once with chroma, once without, and once for a mask
-that comes a frame late; then the same for other block sizes of the flow.
+Before each way through flow and fusion (they have no threads) the frame is given to the model (one thread): it has
+then emptied the caches, as in the daemon. Each way has a state of its own, so that these are colder than there.
+Counted is CPU time, which other work on the machine disturbs little. Printed: medians in ms and the medians of the
+frame-by-frame ratios to the invoke, once with chroma, once without, and once for a mask that comes a frame late;
+then the same for other block sizes of the flow.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class Way:
         self.flow: BlockFlow | None = None
         self.masks: list[Mask] = []
         self.costs: dict[str, list[float]] = defaultdict(list)
+        self.ratios: dict[str, list[float]] = defaultdict(list)
 
     def frame(self, small: Yuv444, probability: F32, seq: int) -> dict[str, float]:
         times = [time.thread_time()]
@@ -111,20 +113,21 @@ def main() -> None:
     invokes = []
     for seq, picture in enumerate(pictures(options.clip, (width, height), options.frames)):
         small = shrink(picture, model.size)
-        probability, invoke = model.invoke(small)
-        costs = [way.frame(small, probability, seq) for way in ways]
-        if seq < 5:
-            continue
-        invokes.append(invoke)
-        for way, cost in zip(ways, costs, strict=True):
+        for way in ways:
+            probability, invoke = model.invoke(small)
+            cost = way.frame(small, probability, seq)
+            if seq < 5:
+                continue
+            invokes.append(invoke)
             for part, took in cost.items():
                 way.costs[part].append(took)
+                way.ratios[part].append(took / invoke)
     print(f"kernels: {fusion.kernels_name()}, grid {model.size}, invoke {np.median(invokes) * MS:.2f} ms")
     print(f"{'':14}" + "".join(f"{part:>18}" for part in ways[0].costs))
     for way in ways:
         cells = (
-            f"{np.median(took) * MS:8.2f} ms {np.median(np.divide(took, invokes)):6.3f}"
-            for took in way.costs.values()
+            f"{np.median(took) * MS:8.2f} ms {np.median(way.ratios[part]):6.3f}"
+            for part, took in way.costs.items()
         )
         print(f"{way.name:14}" + "".join(cells))
 

@@ -128,10 +128,13 @@ INLINED int tile_fetch(const Carry *c, int y0, int x0, int kind)
         return 0;
     const Origin from = tile_origin(&c->motion, y0, x0);
     const Py_ssize_t k = y0 * c->stride + x0;
+    const Plane *u = &c->previous_u, *v = &c->previous_v;
     plane_fetch(c, &c->previous, &from, kind, c->y + k);
-    if (c->scales.chroma > 0) {
-        plane_fetch(c, &c->previous_u, &from, kind, c->u + k);
-        plane_fetch(c, &c->previous_v, &from, kind, c->v + k);
+    if (c->scales.chroma > 0 && kind != RIM && u->stride == v->stride) {
+        fetch_two(bytes_at(u, from.top) + from.left, bytes_at(v, from.top) + from.left, u->stride, from.fx, from.fy, c->u + k, c->v + k, c->stride);
+    } else if (c->scales.chroma > 0) {
+        plane_fetch(c, u, &from, kind, c->u + k);
+        plane_fetch(c, v, &from, kind, c->v + k);
     }
     return 1;
 #else

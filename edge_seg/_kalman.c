@@ -8,7 +8,7 @@
 #include "_plate.h"
 
 #define REACH 4              /* of the window */
-#define CALM (1.0f / 32)     /* masks that differ by less, over 3x3, are not smoothed */
+#define CALM (3.0f / 64)     /* masks that differ by less, over 3x3, are not smoothed */
 #define NOTHING 1e-6f
 #define KEPT (4 * TILE)      /* rows of the weighed mask that are kept */
 

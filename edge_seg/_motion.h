@@ -60,6 +60,37 @@ INLINED void fetch_bytes(const unsigned char *p, Py_ssize_t stride, int fx, int 
         above = below;
     }
 }
+
+/* Four bytes of one plane, and four of another. */
+INLINED Codes codes_of_two(const uint8_t *first, const uint8_t *second)
+{
+    uint32_t four[4] = {0, 0, 0, 0};
+    memcpy(&four[0], first, sizeof four[0]);
+    memcpy(&four[1], second, sizeof four[1]);
+    Bytes low, zero = {0};
+    memcpy(&low, four, sizeof low);
+    return (Codes)__builtin_shuffle(low, zero, (Bytes){0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23});
+}
+
+/* The same from two planes of one stride. TILE columns are read, and the one behind them. */
+INLINED void fetch_two(const unsigned char *u, const unsigned char *v, Py_ssize_t stride, int fx, int fy, float *out_u, float *out_v,
+                       Py_ssize_t out_stride)
+{
+    const uint16_t right = (uint16_t)fx, left = (uint16_t)(Q - fx), under = (uint16_t)fy, over = (uint16_t)(Q - fy);
+    const Codes zero = {0};
+    Codes above = codes_of_two(u, v) * left + codes_of_two(u + 1, v + 1) * right;
+    for (int j = 0; j < TILE; j++) {
+        u += stride, v += stride;
+        Codes below = codes_of_two(u, v) * left + codes_of_two(u + 1, v + 1) * right, mixed = above * over + below * under;
+        Wholes first = (Wholes)__builtin_shuffle(mixed, zero, (Codes){0, 8, 1, 9, 2, 10, 3, 11});
+        Wholes second = (Wholes)__builtin_shuffle(mixed, zero, (Codes){4, 12, 5, 13, 6, 14, 7, 15});
+        Floats floats = __builtin_convertvector(first, Floats) * (1.0f / (Q * Q));
+        memcpy(out_u + j * out_stride, &floats, sizeof floats);
+        floats = __builtin_convertvector(second, Floats) * (1.0f / (Q * Q));
+        memcpy(out_v + j * out_stride, &floats, sizeof floats);
+        above = below;
+    }
+}
 #else
 #define HAS_LANES 0
 #endif

@@ -16,7 +16,7 @@ SCATTER = tuple(
     )
 )  # fmt: skip
 """The window when the target mask is smoothed: errors of the model are blobs, not single elements."""
-CALM = np.float32(1 / 32)
+CALM = np.float32(3 / 64)
 """Masks that differ by less, over 3x3, are not smoothed."""
 NOTHING = np.float32(1e-6)
 """Probabilities up to here are zero: they would become numbers that processors are slow with."""
