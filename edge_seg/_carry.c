@@ -46,37 +46,46 @@ typedef struct {
     Py_ssize_t plane, stride;
 } Carry;
 
+static void mask_fetch_slowly(const Carry *c, int y0, int x0)
+{
+    for (int y = y0; y < least(y0 + TILE, c->rows); y++)
+        for (int x = x0; x < least(x0 + TILE, c->cols); x++)
+            floats_at(&c->out_probability, y)[x] = float_at(&c->probability, place_of(&c->motion, y, x, vector_at(&c->motion, y, x)));
+}
+
 /* The mask: all of it is copied, then what moved is fetched. */
 WIDE static void mask_fetch(const Carry *c)
 {
     const Py_ssize_t stride = c->probability.stride / (Py_ssize_t)sizeof(float), out_stride = c->out_probability.stride / (Py_ssize_t)sizeof(float);
     for (int y = 0; y < c->rows; y++)
         memcpy(floats_at(&c->out_probability, y), floats_at(&c->probability, y), sizeof(float) * (size_t)c->cols);
-    for (int ty = 0; ty < c->tile_rows; ty++)
+    for (int ty = 0; ty < c->tile_rows; ty++) {
+        const int y0 = ty * TILE;
+        const int16_t *steps = steps_at(&c->motion, y0, 0);
+        unsigned char *kinds = c->kind + (Py_ssize_t)ty * c->tile_cols;
         for (int tx = 0; tx < c->tile_cols; tx++) {
-            const int y0 = ty * TILE, x0 = tx * TILE, kind = kind_of(&c->motion, y0, x0);
+            const int x0 = tx * TILE, block = c->motion.block_of[x0];
+            const Vector v = {steps[2 * block], steps[2 * block + 1]};
+            const int kind = kind_of(&c->motion, y0, x0, v);
+            kinds[tx] = (unsigned char)kind;
+            if (kind == STILL)
+                continue;
+            const Origin from = origin_of(y0, x0, v);
             float *out = floats_at(&c->out_probability, y0) + x0;
-            c->kind[ty * c->tile_cols + tx] = (unsigned char)kind;
-            if (kind == CLOSE || kind == WHOLE) {
-                const Origin from = tile_origin(&c->motion, y0, x0);
-                const float *source = floats_at(&c->probability, from.top) + from.left;
-                if (is_pair(&c->motion, y0, x0, &from)) {
-                    fetch_pair(source, stride, from.fx, from.fy, out, out_stride);
-                    c->kind[ty * c->tile_cols + ++tx] = (unsigned char)kind;
-                } else {
-                    fetch_floats(source, stride, from.fx, from.fy, out, out_stride);
-                }
-            } else if (kind == RIM) {
-                const Origin from = tile_origin(&c->motion, y0, x0);
+            if (kind == RIM) {
                 float gathered[SIDE * WIDTH];
                 floats_gather(&c->motion, &c->probability, &from, gathered);
                 fetch_floats(gathered, WIDTH, from.fx, from.fy, out, out_stride);
             } else if (kind == SCATTERED) {
-                for (int y = y0; y < least(y0 + TILE, c->rows); y++)
-                    for (int x = x0; x < least(x0 + TILE, c->cols); x++)
-                        floats_at(&c->out_probability, y)[x] = float_at(&c->probability, place_of(&c->motion, y, x, vector_at(&c->motion, y, x)));
+                mask_fetch_slowly(c, y0, x0);
+            } else if (is_pair(&c->motion, y0, x0, &from)) {
+                fetch_pair(floats_at(&c->probability, from.top) + from.left, stride, from.fx, from.fy, out, out_stride);
+                kinds[++tx] = (unsigned char)kind;
+            } else {
+                fetch_floats(floats_at(&c->probability, from.top) + from.left, stride, from.fx, from.fy, out, out_stride);
             }
         }
+    }
 }
 
 /* The colours of a row of tiles, in the columns [x0, x1): none of them moved. */

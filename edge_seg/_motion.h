@@ -5,6 +5,7 @@
 #include "_fusion.h"
 
 #define Q 16                 /* steps to a pixel */
+#define PIXELS_MAX 4096      /* no vector is longer: 16 bits of steps */
 
 typedef struct {
     Plane steps;             /* the vectors: pairs of int16, in 1 / Q pixel */
@@ -14,7 +15,8 @@ typedef struct {
 
 typedef struct { int x, y; } Vector;   /* in 1 / Q pixel */
 
-INLINED int pixels_of(int steps) { return steps >= 0 ? steps / Q : -((Q - 1 - steps) / Q); }   /* rounded down */
+/* Rounded down. */
+INLINED int pixels_of(int steps) { return (int)((unsigned)(steps + Q * PIXELS_MAX) / Q) - PIXELS_MAX; }
 
 INLINED const int16_t *steps_at(const Motion *m, int y, int x)
 {
@@ -172,12 +174,13 @@ static inline float float_at(const Plane *plane, Place at)
 /* Where a tile with one vector comes from: the pixel, and what is left of the vector. */
 typedef struct { int left, top, fx, fy; } Origin;
 
-INLINED Origin tile_origin(const Motion *m, int y0, int x0)
+INLINED Origin origin_of(int y0, int x0, Vector v)
 {
-    const Vector v = vector_at(m, y0, x0);
     const int x = pixels_of(v.x), y = pixels_of(v.y);
     return (Origin){x0 + x, y0 + y, v.x - Q * x, v.y - Q * y};
 }
+
+INLINED Origin tile_origin(const Motion *m, int y0, int x0) { return origin_of(y0, x0, vector_at(m, y0, x0)); }
 
 /* How a tile is fetched. WHOLE: it has one vector, and all that is mixed for it is in the picture. CLOSE: the same, and the
  * nearest elements are its own. RIM: it has one vector, and not all of that is in the picture. SCATTERED: element by element. */
@@ -197,16 +200,16 @@ INLINED int is_uniform(const Motion *m, int y0, int x0)
     return 1;
 }
 
-INLINED int kind_of(const Motion *m, int y0, int x0)
+/* `v`: the vector of its first block. */
+INLINED int kind_of(const Motion *m, int y0, int x0, Vector v)
 {
     if (m->block % TILE != 0 && !is_uniform(m, y0, x0))
         return SCATTERED;
-    const Vector v = vector_at(m, y0, x0);
     if (v.x == 0 && v.y == 0)
         return STILL;
     if (y0 + TILE > m->rows || x0 + TILE > m->cols)
         return SCATTERED;
-    const Origin from = tile_origin(m, y0, x0);
+    const Origin from = origin_of(y0, x0, v);
     if (from.left < 0 || from.top < 0 || from.left + TILE >= m->cols || from.top + TILE >= m->rows)
         return RIM;
     return v.x >= -Q / 2 && v.x < Q / 2 && v.y >= -Q / 2 && v.y < Q / 2 ? CLOSE : WHOLE;
