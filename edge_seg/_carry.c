@@ -321,12 +321,14 @@ WIDE static void span_carry(const Carry *c, int ty, int tx0, int tx1)
     }
 }
 
-/* How much the variance of a tile grows, by the block in its middle; in busy tiles that comes with the rest. */
-INLINED float growth_of(const Carry *c, int y0, int x0, int busy)
+/* How much the variance of each of a row of tiles grows, by the block in its middle; in busy ones that comes with the rest. */
+INLINED void growth_fill(const Carry *c, int ty, const unsigned char *busy)
 {
-    const int y = least(y0 + TILE / 2, c->rows - 1), x = least(x0 + TILE / 2, c->cols - 1);
-    const float r = floats_at(&c->residual, c->motion.block_of[y])[c->motion.block_of[x]];
-    return busy ? 0 : c->drift + c->misfit * r * r;
+    const float *residual = floats_at(&c->residual, c->motion.block_of[least(ty * TILE + TILE / 2, c->rows - 1)]);
+    for (int tx = 0; tx < c->tile_cols; tx++) {
+        const float r = residual[c->motion.block_of[least(tx * TILE + TILE / 2, c->cols - 1)]];
+        c->growth[tx] = busy[tx] ? 0 : c->drift + c->misfit * r * r;
+    }
 }
 
 /* A row of elements that did not move; the growth is that of their tiles. */
@@ -382,8 +384,7 @@ INLINED void variance_fetch(const Carry *c, int y0, int x0, int kind)
 WIDE static void tile_row_finish(const Carry *c, int ty)
 {
     const unsigned char *busy = c->busy + (Py_ssize_t)ty * c->tile_cols, *kind = c->kind + (Py_ssize_t)ty * c->tile_cols;
-    for (int tx = 0; tx < c->tile_cols; tx++)
-        c->growth[tx] = growth_of(c, ty * TILE, tx * TILE, busy[tx]);
+    growth_fill(c, ty, busy);
     for (int y = ty * TILE; y < least((ty + 1) * TILE, c->rows); y++)
         row_grow(floats_at(&c->variance, y), c->growth, c->cols, floats_at(&c->out_variance, y));
     for (int tx = 0; tx < c->tile_cols; tx++)
