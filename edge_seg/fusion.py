@@ -19,9 +19,10 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
-from edge_seg import carry_reference, kalman_reference, kernels, scene
+from edge_seg import carry_reference, kalman_reference, kernels
 from edge_seg.alike import Picture
 from edge_seg.plate_reference import Plate
+from edge_seg.scene import Scene
 from edge_seg.types import F32, I16, U8, BlockFlow, Mask
 
 _carry = kernels.load("carry") or carry_reference
@@ -119,6 +120,7 @@ class Fusion:
         self._steps: deque[_Step] = deque(maxlen=settings.history + 1)
         self._state: _State | None = None
         self._plate: _Plate | None = None
+        self._scene = Scene()
         self.scene_cuts = 0
         """How often `advance` saw a new scene."""
 
@@ -132,6 +134,7 @@ class Fusion:
         self._steps.clear()
         self._state = None
         self._plate = None
+        self._scene = Scene()
 
     def advance(
         self,
@@ -243,7 +246,7 @@ class Fusion:
             raise ValueError(
                 f"flow on the grid {flow.grid_shape}, luma on {luma.shape}: they must be the same"
             )
-        if scene.goes_on(previous_luma, luma, flow, self._settings.scene_similarity):
+        if self._scene.goes_on(previous_luma, luma, flow, self._settings.scene_similarity):
             return True
         self.scene_cuts += 1
         return False

@@ -11,24 +11,37 @@ RESIDUAL = 0.15
 """Flow whose mean residual is less than this share of the luma's standard deviation joins one scene."""
 NOISE = 3.0
 """Standard deviation that is added to the luma's, in code values."""
+BELIEVED = 16
+"""For so many frames half of a standard deviation is believed to be less than what it is."""
 GROUP_PX = 16
 """Side of the neighbourhood whose vectors are averaged, in pixels."""
 STRUCTURE_FLOOR = 2 * 6.0**2
 """Twice the variance, in squared code values, below which a picture counts as flat."""
 
 
-def goes_on(previous: U8, current: U8, flow: BlockFlow, least_similarity: float) -> bool:
-    """Whether `current` belongs to the scene of `previous`, to which the flow leads. Both: (rows, cols), uint8 luma.
+class Scene:
+    """What is known of the scene that the frames show."""
 
-    Noise lowers the similarity, a change of light raises the residual; a new scene does both.
-    """
-    residual = cv2.mean(flow.residual)[0]
-    if residual < RESIDUAL * NOISE:
-        return True
-    deviation = cv2.meanStdDev(current[::4])[1][0, 0]  # of every fourth row: half the time
-    if residual < RESIDUAL * (float(deviation) + NOISE):
-        return True
-    return max(similarity(previous, current, flow.vectors, flow.block_px), 0.0) >= least_similarity
+    def __init__(self) -> None:
+        self._deviation = 0.0
+        self._believed = 0
+        """For how many more frames."""
+
+    def goes_on(self, previous: U8, current: U8, flow: BlockFlow, least_similarity: float) -> bool:
+        """Whether `current` belongs to the scene of `previous`, to which the flow leads.
+
+        Both: (rows, cols), uint8 luma. Noise lowers the similarity, a change of light raises the residual; a new
+        scene does both.
+        """
+        residual = cv2.mean(flow.residual)[0]
+        self._believed -= 1
+        if self._believed > 0 and residual < RESIDUAL * (self._deviation / 2 + NOISE):
+            return True
+        self._deviation = float(cv2.meanStdDev(current[::4])[1][0, 0])  # every fourth row: half the time
+        self._believed = BELIEVED
+        if residual < RESIDUAL * (self._deviation + NOISE):
+            return True
+        return max(similarity(previous, current, flow.vectors, flow.block_px), 0.0) >= least_similarity
 
 
 def similarity(previous: U8, current: U8, vectors: F32, block_px: int) -> float:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_seg import flow, scene
+from edge_seg import flow
+from edge_seg.scene import Scene
 from edge_seg.types import U8
 
 LEAST = 0.8
@@ -22,7 +23,7 @@ def room(seed: int) -> U8:
 
 
 def goes_on(previous: U8, current: U8) -> bool:
-    return scene.goes_on(previous, current, flow.estimate(previous, current), LEAST)
+    return Scene().goes_on(previous, current, flow.estimate(previous, current), LEAST)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -54,4 +55,11 @@ def test_flat_pictures_are_one_scene() -> None:
 
 def test_nothing_is_a_cut_if_no_similarity_is_asked_for() -> None:
     before, after = room(1), room(11)
-    assert scene.goes_on(before, after, flow.estimate(before, after), 0.0)
+    assert Scene().goes_on(before, after, flow.estimate(before, after), 0.0)
+
+
+def test_a_cut_is_noticed_in_the_middle_of_a_scene() -> None:
+    scene, still = Scene(), room(3)
+    for _ in range(5):
+        assert scene.goes_on(still, still, flow.estimate(still, still), LEAST)
+    assert not scene.goes_on(still, room(12), flow.estimate(still, room(12)), LEAST)
