@@ -2,11 +2,11 @@
 
     python benchmarks/fusion.py CLIP.mp4 --model models/selfie_landscape_int8.tflite [--size 1280x720] [--frames 300]
 
-Before each way through flow and fusion (they have no threads) the frame is given to the model (one thread): it has
-then emptied the caches, as in the daemon. Each way has a state of its own, so that these are colder than there.
-Counted is CPU time, which other work on the machine disturbs little. Printed: medians in ms and the medians of the
-frame-by-frame ratios to the invoke, once with chroma, once without, and once for a mask that comes a frame late;
-then the same for other block sizes of the flow.
+Every frame is shrunk, given to the model (one thread), then to flow and fusion (they have no threads), so that the
+model has emptied the caches, as in the daemon. One way after the other goes through the whole clip. Counted is CPU
+time, which other work on the machine disturbs little. Printed: medians in ms and the medians of the frame-by-frame
+ratios to the invoke, once with chroma, once without, and once for a mask that comes a frame late; then the same for
+other block sizes of the flow.
 """
 
 from __future__ import annotations
@@ -111,9 +111,9 @@ def main() -> None:
     ways += [Way("a frame late", FlowSettings(), late=1)]
     ways += [Way(f"block {px}", FlowSettings(block_px=px)) for px in (8, 2)]  # type: ignore[arg-type]
     invokes = []
-    for seq, picture in enumerate(pictures(options.clip, (width, height), options.frames)):
-        small = shrink(picture, model.size)
-        for way in ways:
+    for way in ways:
+        for seq, picture in enumerate(pictures(options.clip, (width, height), options.frames)):
+            small = shrink(picture, model.size)
             probability, invoke = model.invoke(small)
             cost = way.frame(small, probability, seq)
             if seq < 5:
