@@ -113,8 +113,8 @@ def _resize(bgr: U8, width: int, height: int) -> U8:
 
 
 def _one_row(strip: I420, height: int) -> I420:
-    """A picture all rows of which are the first one of `strip`, read only. Who copies it reads that row from the cache,
-    where a whole picture would come from memory."""
+    """A picture all rows of which are the first one of `strip`, read only; its `buffer` is the strip's. Who copies it
+    reads that row from the cache, where a whole picture would come from memory."""
     rows = (height, (height + 1) // 2, (height + 1) // 2)
     y, u, v = (np.broadcast_to(p[:1], (n, p.shape[1])) for p, n in zip(strip.planes, rows, strict=True))
     return I420(buffer=strip.buffer, y=y, u=u, v=v, matrix=strip.matrix)
