@@ -48,8 +48,9 @@ typedef struct {
     int16_t *apart[RING];    /* quarters of squared differences */
     int16_t *across;         /* the greatest of each column */
     int16_t *around;         /* the greatest of the square */
-    int16_t *found;          /* of the strip, of each column: whether anything can be said there */
-    int16_t *vacant;         /* of a row: whether the model sees nobody */
+    unsigned char *close;    /* RING rows: the same, as far as a byte tells them apart */
+    unsigned char *found;    /* of the strip, of each column: whether anything can be said there */
+    unsigned char *vacant;   /* of a row: whether the model sees nobody */
     float *counts;           /* 4 rows */
     float *change;           /* of a row: of the variance of its probabilities */
     unsigned char *state;    /* of the strip's elements */
@@ -79,19 +80,25 @@ static inline Weight weight_of(float chroma)
     return w;
 }
 
+INLINED unsigned char least_of(unsigned char a, unsigned char b) { return a < b ? a : b; }
+INLINED unsigned char most_of(unsigned char a, unsigned char b) { return a > b ? a : b; }
+
+/* Differences are taken in bytes, of which a register holds twice as many as of what they become when they are squared. */
 WIDE static void colours_compare(const unsigned char *restrict a, const unsigned char *restrict b, const unsigned char *restrict au,
                                  const unsigned char *restrict bu, const unsigned char *restrict av, const unsigned char *restrict bv,
-                                 Weight weight, int cols, int16_t *restrict out)
+                                 Weight weight, int cols, int16_t *restrict out, unsigned char *restrict close)
 {
     for (int x = 0; x < cols; x++) {
-        int16_t d = (int16_t)(a[x] - b[x]), f = (int16_t)(au[x] - bu[x]), g = (int16_t)(av[x] - bv[x]);
-        f = f < CHROMA_MOST ? f : CHROMA_MOST, f = f > -CHROMA_MOST ? f : -CHROMA_MOST;
-        g = g < CHROMA_MOST ? g : CHROMA_MOST, g = g > -CHROMA_MOST ? g : -CHROMA_MOST;
+        unsigned char d = (unsigned char)(most_of(a[x], b[x]) - least_of(a[x], b[x]));
+        unsigned char f = least_of((unsigned char)(most_of(au[x], bu[x]) - least_of(au[x], bu[x])), CHROMA_MOST);
+        unsigned char g = least_of((unsigned char)(most_of(av[x], bv[x]) - least_of(av[x], bv[x])), CHROMA_MOST);
         uint16_t luma = (uint16_t)((uint16_t)(d * d) >> 2);
         int16_t chroma = (int16_t)((uint16_t)(f * f + g * g) >> 2);
         chroma = chroma < weight.most ? chroma : weight.most;
         uint16_t lifted = (uint16_t)(chroma * weight.lift), weighed = (uint16_t)(((uint32_t)lifted * weight.factor) >> 16);
-        out[x] = (int16_t)(luma + weighed);
+        int16_t apart = (int16_t)(luma + weighed);
+        out[x] = apart;
+        close[x] = (unsigned char)(apart < 255 ? apart : 255);
     }
 }
 
@@ -99,7 +106,7 @@ static void apart_fill(const Background *b, const Seen *s, int y)
 {
     int16_t *row = b->apart[y % RING];
     colours_compare(bytes_at(s->luma, y), bytes_at(&b->luma, y), bytes_at(s->u, y), bytes_at(&b->u, y), bytes_at(s->v, y),
-                    bytes_at(&b->v, y), b->weight, s->cols, row);
+                    bytes_at(&b->v, y), b->weight, s->cols, row, b->close + y % RING * b->stride);
     for (int i = 1; i <= AROUND; i++) {
         row[-i] = row[0];
         row[s->cols - 1 + i] = row[s->cols - 1];
@@ -151,34 +158,37 @@ WIDE static void row_count(const int16_t *restrict apart, const int16_t *restric
     }
 }
 
-/* What was seen of the background of each element, and, added to what was found in its column, whether anything can be said
- * there. In two loops: elements of one width each. */
-WIDE static void row_judge(const int16_t *restrict apart, const float *restrict z, const unsigned char *restrict seen, int cols,
-                           int16_t *restrict vacant, unsigned char *restrict state, int16_t *restrict found)
+/* A copy of a row of the measured mask, and where it says that nobody is. */
+WIDE static void row_take(const float *restrict measured, int cols, float *restrict z, unsigned char *restrict vacant)
 {
-    for (int x = 0; x < cols; x++)
-        vacant[x] = z[x] < EMPTY;
     for (int x = 0; x < cols; x++) {
-        int16_t same = apart[x] < SAME, other = apart[x] > NOISE, known = seen[x] > 0;
-        state[x] = (unsigned char)(vacant[x] + (vacant[x] & same));
-        found[x] |= (int16_t)(((vacant[x] ^ 1) | other) & known);
+        z[x] = measured[x];
+        vacant[x] = measured[x] < EMPTY;
     }
 }
 
-/* Judges a strip, and marks its blocks in which something can be said. */
-WIDE static void strip_judge(const Background *b, const Seen *s, int y0, int y1)
+/* What was seen of the background of each element, and, added to what was found in its column, whether anything can be said
+ * there. */
+WIDE static void row_judge(const unsigned char *restrict close, const unsigned char *restrict vacant, const unsigned char *restrict seen,
+                           int cols, unsigned char *restrict state, unsigned char *restrict found)
 {
-    int16_t *restrict found = b->found;
-    memset(found, 0, sizeof(int16_t) * (size_t)b->stride);
-    for (int y = y0; y < y1; y++)
-        row_judge(apart_at(b, y, s->rows), floats_at(s->measured, y), bytes_at(&b->seen, y), s->cols, b->vacant,
-                  b->state + (y - y0) * s->cols, found);
-    for (int block = 0; block < b->blocks; block++) {
-        int16_t any = 0;
-        for (int x = block * BLOCK; x < (block + 1) * BLOCK; x++)
-            any |= found[x];
-        b->worth[block] = (unsigned char)any;
+    for (int x = 0; x < cols; x++) {
+        unsigned char same = close[x] < SAME, other = close[x] > NOISE, known = seen[x] > 0;
+        state[x] = (unsigned char)(vacant[x] + (vacant[x] & same));
+        found[x] |= (unsigned char)(((vacant[x] ^ 1) | other) & known);
     }
+}
+
+/* Judges a strip, and marks its blocks in which something can be said. Its measured mask is copied to the rows `weighed`. */
+static void strip_judge(const Background *b, const Seen *s, int y0, int y1, float *const weighed[TILE])
+{
+    memset(b->found, 0, (size_t)b->stride);
+    for (int y = y0; y < y1; y++) {
+        row_take(floats_at(s->measured, y), s->cols, weighed[y - y0], b->vacant);
+        row_judge(b->close + y % RING * b->stride, b->vacant, bytes_at(&b->seen, y), s->cols, b->state + (y - y0) * s->cols, b->found);
+    }
+    for (int block = 0; block < b->blocks; block++)
+        b->worth[block] = (eight(b->found + block * BLOCK) | eight(b->found + block * BLOCK + BLOCK / 2)) != 0;
 }
 
 /* `count` elements, and by how much the variance of their probabilities (of a coin with them) changes. */
@@ -206,34 +216,33 @@ WIDE static void row_doubt(const float *restrict change, float noise, int count,
         r[x] += 4 * noise * change[x];
 }
 
-INLINED unsigned char towards(unsigned char from, unsigned char to) { return (unsigned char)(from + (to > from) - (to < from)); }
-
-WIDE static void colour_learn(const unsigned char *restrict a, const unsigned char *restrict seen, const unsigned char *restrict state,
-                              int cols, unsigned char *restrict b)
+/* One step of `from` towards `to` if `step` is 1, none if it is 0. */
+INLINED unsigned char towards(unsigned char from, unsigned char to, unsigned char step)
 {
-    for (int x = 0; x < cols; x++) {
-        unsigned char nearer = towards(b[x], a[x]), anew = seen[x] <= LOSS ? a[x] : b[x];
-        b[x] = state[x] == ALIKE ? nearer : state[x] == OTHER ? anew : b[x];
-    }
-}
-
-WIDE static void seen_learn(const unsigned char *restrict state, int cols, unsigned char *restrict seen)
-{
-    for (int x = 0; x < cols; x++) {
-        unsigned char more = (unsigned char)(seen[x] + (seen[x] < SEEN)), less = (unsigned char)(seen[x] > LOSS ? seen[x] - LOSS : 0);
-        seen[x] = state[x] == ALIKE ? more : state[x] == OTHER ? less : seen[x];
-    }
+    const unsigned char more = most_of(from, to), up = (unsigned char)(more - from), down = (unsigned char)(more - to);
+    return (unsigned char)(from + least_of(up, step) - least_of(down, step));
 }
 
 static inline unsigned char *row_of(const Plane *plane, int y) { return plane->data + y * plane->stride; }
 
+WIDE static void colours_learn(const unsigned char *restrict y, const unsigned char *restrict u, const unsigned char *restrict v,
+                               const unsigned char *restrict state, int cols, unsigned char *restrict known_y,
+                               unsigned char *restrict known_u, unsigned char *restrict known_v, unsigned char *restrict seen)
+{
+    for (int x = 0; x < cols; x++) {
+        const unsigned char alike = state[x] == ALIKE, other = state[x] == OTHER, anew = other & (seen[x] <= LOSS);
+        known_y[x] = anew ? y[x] : towards(known_y[x], y[x], alike);
+        known_u[x] = anew ? u[x] : towards(known_u[x], u[x], alike);
+        known_v[x] = anew ? v[x] : towards(known_v[x], v[x], alike);
+        const unsigned char more = (unsigned char)(seen[x] + (alike & (seen[x] < SEEN)));
+        seen[x] = other ? (unsigned char)(most_of(more, LOSS) - LOSS) : more;
+    }
+}
+
 static void row_learn(const Background *b, const Seen *s, int y, const unsigned char *state)
 {
-    unsigned char *seen = row_of(&b->seen, y);
-    colour_learn(bytes_at(s->luma, y), seen, state, s->cols, row_of(&b->luma, y));
-    colour_learn(bytes_at(s->u, y), seen, state, s->cols, row_of(&b->u, y));
-    colour_learn(bytes_at(s->v, y), seen, state, s->cols, row_of(&b->v, y));
-    seen_learn(state, s->cols, seen);
+    colours_learn(bytes_at(s->luma, y), bytes_at(s->u, y), bytes_at(s->v, y), state, s->cols, row_of(&b->luma, y), row_of(&b->u, y),
+                  row_of(&b->v, y), row_of(&b->seen, y));
 }
 
 /* Writes to the rows `weighed` what the background says to the strip from y0 on, and learns from it. Strips come in order. */
@@ -242,12 +251,11 @@ static void background_weigh(Background *b, const Seen *s, int y0, float *const 
     const int y1 = least(y0 + TILE, s->rows);
     for (; b->compared < least(y1 + AROUND, s->rows); b->compared++)
         apart_fill(b, s, b->compared);
-    strip_judge(b, s, y0, y1);
+    strip_judge(b, s, y0, y1, weighed);
     for (int y = y0; y < y1; y++) {
         const int16_t *apart = apart_at(b, y, s->rows);
         const unsigned char *seen = bytes_at(&b->seen, y);
         float *z = weighed[y - y0], *r = s->variance->data ? floats_at(s->variance, y) : NULL, *counts = b->counts;
-        memcpy(z, floats_at(s->measured, y), sizeof(float) * (size_t)s->cols);
         const int counted = y % COUNTED == 0;
         if (counted) {
             around_fill(b, s, y, 0, s->cols);
@@ -278,19 +286,20 @@ static int background_begin(Background *b, const Seen *s, float noise)
     b->compared = 0;
     b->weight = weight_of(s->chroma);
     const size_t stride = (size_t)b->stride, cols = (size_t)s->cols;
-    int16_t *rows = malloc(sizeof(int16_t) * (RING + 4) * stride);
+    int16_t *rows = malloc(sizeof(int16_t) * (RING + 2) * stride);
     b->apart[0] = rows ? rows + AROUND : NULL;
     b->counts = calloc(5 * cols, sizeof(float));
-    b->state = malloc(TILE * cols + (size_t)b->blocks);
+    b->state = malloc(TILE * cols + (size_t)b->blocks + (RING + 2) * stride);
     if (!rows || !b->counts || !b->state)
         return -1;
     for (int i = 1; i < RING; i++)
         b->apart[i] = b->apart[0] + i * b->stride;
     b->across = b->apart[0] + RING * b->stride;
     b->around = b->across + b->stride;
-    b->found = b->around + b->stride;
-    b->vacant = b->found + b->stride;
     b->worth = b->state + TILE * cols;
+    b->close = b->worth + b->blocks;
+    b->found = b->close + RING * b->stride;
+    b->vacant = b->found + b->stride;
     b->change = b->counts + 4 * cols;
     const double *sums = (const double *)(const void *)b->sums.data;
     const float background = (float)((sums[0] + PRIOR) / (sums[1] + 2 * PRIOR)), person = (float)((sums[2] + PRIOR) / (sums[3] + 2 * PRIOR));
