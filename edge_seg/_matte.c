@@ -7,7 +7,7 @@
  * mostly takes one tile. Tiles have one length, so that every loop vectorises; what they compute beyond the needed
  * nodes is never looked at. Rows are padded, so that no tile and no window of one ends in mid-air.
  */
-#include "_buffers.h"
+#include "_bits.h"
 #include <math.h>
 
 enum { WEIGHT, MASK, IY, IU, IV, YY, YU, YV, UU, UV, VV, MY, MU, MV, MOMENTS };
@@ -59,14 +59,17 @@ typedef struct {
     float *inside;      /* stride: 1 in the grid, 0 beyond */
     float *window_part; /* stride: 1 / how many columns of the window are in the grid */
     float *smooth_part; /* stride: the same for averaging */
-    uint8_t *kind;      /* half_rows x stride: what each node and its three neighbours are, 0 beyond the grid */
-    uint8_t *wanted;    /* half_rows x stride: whether anyone uses what is computed for the node */
+    int words;          /* from one row of bits to the next, of nodes: */
+    uint64_t *some;     /* half_rows x words: there is some of the person in the node, or its three neighbours, */
+    uint64_t *not_all;  /* half_rows x words: and not all is */
+    uint64_t *soft;     /* half_rows x words: both */
+    uint64_t *fitted;   /* half_rows x words: the fit has a share */
+    uint64_t *wanted;   /* half_rows x words: someone uses what is computed for the node */
+    uint64_t *near[4];  /* words: of a row, for the moment */
     int most;           /* tiles in a row */
     int *needed;        /* half_rows x most: first nodes of the tiles over what is wanted */
     int *needed_count;  /* [half_rows] */
     int *tiles;         /* [most]: of a row, for the moment */
-    uint8_t *flags;     /* stride: likewise */
-    uint8_t *column;    /* stride: likewise */
     char *cleared;      /* where what has to be zero at first lies: */
     size_t cleared_bytes;
 } Work;
@@ -133,25 +136,10 @@ INLINED int16_t fixed_number(float scaled, float limit)
 
 INLINED int16_t fixed_alpha(float value) { return (int16_t)(int)(value * ALPHA_ONE + 0.5f); }
 
-enum { SOME = 1, NOT_ALL = 2, SOFT = 4, FITTED = 8 }; /* of the person; SOFT: both */
+enum { SOME = 1, NOT_ALL = 2 }; /* of the person */
 
-#define EACH(flag) ((flag) * UINT64_C(0x0101010101010101))
-
-/* Tiles over the nodes of a row whose flag is not 0. */
-INLINED int tiles_find(const uint8_t *flags, int count, int *start)
-{
-    int found = 0;
-    for (int x = 0; x < count;) {
-        if (eight(flags + x) == 0) {
-            x += TILE;
-            continue;
-        }
-        x += first_of(eight(flags + x));
-        start[found++] = x; /* none begins beyond the grid: flags are 0 there */
-        x += TILE;
-    }
-    return found;
-}
+#define ALL_NODES 255 /* of a tile, as bits */
+static const int32_t bit_of[TILE] = {1, 2, 4, 8, 16, 32, 64, 128};
 
 /* --- what there is to do --------------------------------------------------------------------------------------- */
 
@@ -176,31 +164,36 @@ INLINED int draw(const Task *t, const float *above, const float *below, float *r
     return found;
 }
 
-/* Two rows over TILE nodes of the half grid: how unsure the mask is, what it is at the nodes, and of what kind. */
-INLINED void survey_tile(const float *restrict above, const float *restrict below, float *restrict uncertainty,
-                         float *restrict sampled, uint8_t *restrict kind)
+/* Two rows over TILE nodes of the half grid: how unsure the mask is, and what it is at the nodes. Returns of which there
+ * is SOME of the person, and above those, of which that is NOT_ALL. */
+INLINED int survey_tile(const float *restrict above, const float *restrict below, float *restrict uncertainty,
+                        float *restrict sampled)
 {
-    int32_t flags[TILE];
+    int32_t flags[TILE], found = 0;
     EACH_LANE(i, TILE) {
         float a = above[2 * i], b = above[2 * i + 1], c = below[2 * i], d = below[2 * i + 1];
         uncertainty[i] = (a - a * a) + (b - b * b) + (c - c * c) + (d - d * d);
         sampled[i] = a;
         float high = most(most(a, b), most(c, d)), low = least(least(a, b), least(c, d));
-        flags[i] = (high > 0 ? SOME : 0) | (low < 1 ? NOT_ALL : 0) | (high > 0 && low < 1 ? SOFT : 0);
+        flags[i] = (high > 0 ? bit_of[i] : 0) | (low < 1 ? bit_of[i] << TILE : 0);
     }
     EACH_LANE(i, TILE)
-        kind[i] = (uint8_t)flags[i];
+        found |= flags[i];
+    return found;
 }
 
 /* One row of the half grid: the mask's ends are drawn out to 0 and 1, so that what the model is sure of is sure; how
- * unsure it is, and of what kind; and what alpha is if nothing is fitted. `mask` is NULL if that was done before. */
+ * unsure it is, and where there is what; and what alpha is if nothing is fitted. `mask` is NULL if that was done before. */
 WIDE static void survey(const Task *t, const Work *w, const Plane *mask, const Result *r, int row)
 {
     const float level = t->level, scale = 1 / (1 - 2 * t->level);
     const int lines[2] = {2 * row, 2 * row + 1 < t->rows ? 2 * row + 1 : 2 * row};
     float *uncertainty = w->uncertainty + (Py_ssize_t)row * w->stride;
     float *sampled = w->sampled + (Py_ssize_t)row * w->stride;
-    uint8_t *kind = w->kind + (Py_ssize_t)row * w->stride;
+    uint64_t *some = w->some + row * w->words, *not_all = w->not_all + row * w->words;
+    uint64_t *soft = w->soft + row * w->words;
+    for (int i = 0; i < w->words - 2; i++)
+        some[i] = not_all[i] = 0;
     for (int start = 0; start < t->cols; start += SPAN) {
         const int count = t->cols - start, node = start / 2;
         const float *from[2];
@@ -221,45 +214,30 @@ WIDE static void survey(const Task *t, const Work *w, const Plane *mask, const R
                 offset[k] = rim_offset[k];
             }
         }
-        const int found = mask ? draw(t, from[0], from[1], to[0], to[1], level, scale)
-                               : draw(t, from[0], from[1], to[0], to[1], 0, 1);
+        int found = mask ? draw(t, from[0], from[1], to[0], to[1], level, scale)
+                         : draw(t, from[0], from[1], to[0], to[1], 0, 1);
         if (found != (SOME | NOT_ALL)) {
-            memset(kind + node, found, TILE);
             for (int k = 0; k < 2; k++)
                 EACH_LANE(i, SPAN)
                     offset[k][i] = found == SOME ? ALPHA_ONE : 0;
             EACH_LANE(i, TILE)
                 sampled[node + i] = found == SOME ? 1 : 0;
+            found = found == SOME ? ALL_NODES : ALL_NODES << TILE;
         } else {
-            survey_tile(to[0], to[1], uncertainty + node, sampled + node, kind + node);
+            found = survey_tile(to[0], to[1], uncertainty + node, sampled + node);
             for (int k = 0; k < 2; k++)
                 EACH_LANE(i, SPAN)
                     offset[k][i] = fixed_alpha(to[k][i]);
         }
+        const int inside = count < SPAN ? (1 << (count + 1) / 2) - 1 : ALL_NODES;
+        some[node / WORD] |= (uint64_t)(found & inside) << node % WORD;
+        not_all[node / WORD] |= (uint64_t)(found >> TILE & inside) << node % WORD;
         for (int k = 0; count < SPAN && k < 2; k++)
             memcpy(result_at(t, r, INTERCEPT, lines[k], start), offset[k], (size_t)count * sizeof(int16_t));
     }
-    memset(kind + t->half_cols, 0, TILE);
+    for (int i = 0; i < w->words - 2; i++)
+        soft[i] = some[i] & not_all[i];
     memset(uncertainty + t->half_cols, 0, sizeof(float) * TILE);
-}
-
-/* What the nodes of rows `top` to `bottom` have in common, each with `reach` more to its left and its right. */
-INLINED void gather(const Work *w, const uint8_t *rows, int top, int bottom, int reach, int cols, uint8_t *restrict out)
-{
-    const int all = w->stride;
-    uint8_t *restrict column = w->column;
-    memcpy(column, rows + (Py_ssize_t)top * all - LEFT, (size_t)all);
-    for (int y = top + 1; y <= bottom; y++) {
-        const uint8_t *restrict more = rows + (Py_ssize_t)y * all - LEFT;
-        for (int x = 0; x < all; x++)
-            column[x] |= more[x];
-    }
-    memcpy(out, column + LEFT, (size_t)cols);
-    for (int d = -reach; d <= reach; d++) {
-        const uint8_t *restrict beside = column + LEFT + d;
-        for (int x = 0; d != 0 && x < cols; x++)
-            out[x] |= beside[x];
-    }
 }
 
 /* How far the fit replaces the mask: from the mean uncertainty in the window. */
@@ -271,12 +249,11 @@ INLINED void share_row(const Task *t, const Work *w, int row, const int radius, 
     const float slope = 1 / (t->high - t->low), threshold = t->low * slope;
     const float per_row = slope / (float)(bottom - top + 1);
     float *share = w->share + (Py_ssize_t)row * w->stride;
-    uint8_t *kind = w->kind + (Py_ssize_t)row * w->stride, *restrict soft = w->flags;
-    const int cols = t->half_cols;
-    gather(w, w->kind, top, bottom, radius, cols, soft);
-    for (int x = 0; x < cols; x++)
-        soft[x] &= SOFT;
-    const int count = tiles_find(soft, cols, w->tiles);
+    uint64_t *fitted = w->fitted + row * w->words, *soft = w->near[1];
+    bits_near(w->soft + top * w->words, bottom - top + 1, w->words, radius, w->near[0], soft);
+    const int count = bits_runs(soft, t->half_cols, TILE, w->tiles);
+    for (int i = 0; i < w->words - 2; i++)
+        fitted[i] = 0;
     float columns[2][AROUND];
     for (int tile = 0; tile <= count; tile++) {
         for (int i = 0; tile < count && i < width; i += TILE) {
@@ -293,15 +270,16 @@ INLINED void share_row(const Task *t, const Work *w, int row, const int radius, 
         for (int d = 0; d <= 2 * radius; d++)
             lanes_add(&across, columns[1 - tile % 2] + d);
         copy_lanes(total, &across, sizeof total);
-        int32_t fitted[TILE];
+        int32_t over[TILE], found = 0;
         EACH_LANE(i, TILE) {
             float value = most(total[i] * w->window_part[x + i] * per_row - threshold, zero);
             total[i] = least(value, one);
-            fitted[i] = value > 0 ? FITTED : 0;
+            over[i] = value > 0 ? bit_of[i] : 0;
         }
         copy_lanes(share + x, total, sizeof total);
         EACH_LANE(i, TILE)
-            kind[x + i] |= (uint8_t)fitted[i];
+            found |= over[i];
+        bits_set(fitted, x, (uint64_t)found);
     }
 }
 
@@ -311,12 +289,13 @@ WIDE static void want(const Task *t, const Work *w, const Plane *colours, int ro
     const int reach = t->smoothing > 1 ? t->smoothing : 1;
     const int top = row - reach < 0 ? 0 : row - reach;
     const int bottom = row + reach >= t->half_rows ? t->half_rows - 1 : row + reach;
-    const int cols = t->half_cols;
-    uint8_t *restrict wanted = w->wanted + (Py_ssize_t)row * w->stride;
-    gather(w, w->kind, top, bottom, reach, cols, wanted);
-    for (int x = 0; x < cols; x++)
-        wanted[x] = (uint8_t)((wanted[x] & wanted[x] >> 1 & 1) | (wanted[x] & FITTED));
-    int *needed = w->needed + (Py_ssize_t)row * w->most, count = tiles_find(wanted, cols, needed);
+    const uint64_t *const rows[3] = {w->some, w->not_all, w->fitted};
+    uint64_t *wanted = w->wanted + row * w->words;
+    for (int k = 0; k < 3; k++)
+        bits_near(rows[k] + top * w->words, bottom - top + 1, w->words, reach, w->near[0], w->near[1 + k]);
+    for (int i = 0; i < w->words - 2; i++)
+        wanted[i] = (w->near[1][i] & w->near[2][i]) | w->near[3][i];
+    int *needed = w->needed + (Py_ssize_t)row * w->most, count = bits_runs(wanted, t->half_cols, TILE, needed);
     w->needed_count[row] = count;
     for (int tile = 0; tile < count; tile++)
         for (int k = 0; k < 3; k++)
@@ -372,8 +351,8 @@ INLINED void learn_row(const Task *t, const Work *w, const Plane *colours, int r
     const int top = row - radius < 0 ? 0 : row - radius;
     const int bottom = row + radius >= t->half_rows ? t->half_rows - 1 : row + radius;
     float *sums = w->sums + (Py_ssize_t)(row % (2 * radius + 1)) * MOMENTS * w->stride;
-    gather(w, w->wanted, top, bottom, 0, t->half_cols, w->flags);
-    const int count = tiles_find(w->flags, t->half_cols, w->tiles);
+    bits_near(w->wanted + top * w->words, bottom - top + 1, w->words, 0, w->near[0], w->near[1]);
+    const int count = bits_runs(w->near[1], t->half_cols, TILE, w->tiles);
     float terms[2][MOMENTS][AROUND];
     for (int tile = 0; tile <= count; tile++) {
         float(*term)[AROUND] = terms[tile % 2];
@@ -490,13 +469,13 @@ INLINED void smooth_row(const Task *t, const Work *w, int row, const int reach)
     const float per_row = 1 / (float)(bottom - top + 1), sharpness = t->sharpness;
     float *fields = w->fields + row % 2 * FIELDS * stride;
     const float *share = w->share + (Py_ssize_t)row * stride;
-    const uint8_t *kind = w->kind + (Py_ssize_t)row * stride;
+    const uint64_t *fitted = w->fitted + row * w->words;
     for (int tile = 0; row >= 2 && tile < w->needed_count[row - 2]; tile++) /* that row was here before */
         for (int k = 0; k < FIELDS; k++)
             memset(fields + k * stride + w->needed[(row - 2) * w->most + tile], 0, sizeof(float) * TILE);
     for (int tile = 0; tile < w->needed_count[row]; tile++) {
         const int x = w->needed[row * w->most + tile];
-        if (!(eight(kind + x) & EACH(FITTED)))
+        if (!(bits_from(fitted, x) & ALL_NODES))
             continue;
         float part[TILE], steep[TILE];
         EACH_LANE(i, TILE) {
@@ -549,10 +528,10 @@ WIDE static void expand(const Task *t, const Work *w, const Plane *colours, cons
 {
     const int below = row + 1 < t->half_rows ? row + 1 : row, stride = w->stride;
     const float *upper = w->fields + row % 2 * FIELDS * stride, *lower = w->fields + below % 2 * FIELDS * stride;
-    const uint8_t *kind = w->kind + (Py_ssize_t)row * stride, *under = w->kind + (Py_ssize_t)below * stride;
+    const uint64_t *fitted = w->fitted + row * w->words, *under = w->fitted + below * w->words;
     for (int tile = 0; tile < w->needed_count[row]; tile++) {
         const int x = w->needed[row * w->most + tile], start = 2 * x, count = t->cols - start;
-        if (!((eight(kind + x) | eight(kind + x + 1) | eight(under + x) | eight(under + x + 1)) & EACH(FITTED)))
+        if (!((bits_from(fitted, x) | bits_from(under, x)) & (ALL_NODES << 1 | 1)))
             continue;
         float field[2][FIELDS][SPAN];
         for (int k = 0; k < FIELDS; k++) {
@@ -728,12 +707,14 @@ static void *work_create(Work *w, const Task *t)
     w->stride = (LEFT + t->half_cols + RIGHT + TILE - 1) / TILE * TILE;
     w->wide = 2 * w->stride;
     w->most = (t->half_cols + TILE - 1) / TILE;
+    w->words = bits_words(t->half_cols);
     const size_t rows = (size_t)t->half_rows, stride = (size_t)w->stride, most = (size_t)w->most;
+    const size_t words = (size_t)w->words;
     const size_t kept = 2 * (size_t)t->radius + 2, averaged = 2 * (size_t)t->smoothing + 1;
     const size_t mask = (size_t)t->rows * (size_t)w->wide;
     const size_t floats = mask + stride * (3 * rows + kept * MOMENTS + averaged * FITS + 2 * FIELDS + 3);
     char *memory = PyMem_Malloc(sizeof(float) * floats + sizeof(int) * (rows * most + rows + most) +
-                                stride * (2 * rows + 2) + 32 * 19), *cursor = memory;
+                                sizeof(uint64_t) * words * (5 * rows + 4) + 32 * 24), *cursor = memory;
     if (memory == NULL) {
         PyErr_NoMemory();
         return NULL;
@@ -743,11 +724,14 @@ static void *work_create(Work *w, const Task *t)
     w->needed = carve(&cursor, sizeof(int) * rows * most);
     w->needed_count = carve(&cursor, sizeof(int) * rows);
     w->tiles = carve(&cursor, sizeof(int) * most);
-    w->column = carve(&cursor, stride);
     char *zeros = cursor; /* of what is read beyond the grid, or before it is written */
-    w->kind = (uint8_t *)carve(&cursor, rows * stride) + LEFT;
-    w->wanted = (uint8_t *)carve(&cursor, rows * stride) + LEFT;
-    w->flags = (uint8_t *)carve(&cursor, stride) + LEFT;
+    w->some = (uint64_t *)carve(&cursor, sizeof(uint64_t) * rows * words) + 1;
+    w->not_all = (uint64_t *)carve(&cursor, sizeof(uint64_t) * rows * words) + 1;
+    w->soft = (uint64_t *)carve(&cursor, sizeof(uint64_t) * rows * words) + 1;
+    w->fitted = (uint64_t *)carve(&cursor, sizeof(uint64_t) * rows * words) + 1;
+    w->wanted = (uint64_t *)carve(&cursor, sizeof(uint64_t) * rows * words) + 1;
+    for (int k = 0; k < 4; k++)
+        w->near[k] = (uint64_t *)carve(&cursor, sizeof(uint64_t) * words) + 1;
     w->sampled = (float *)carve(&cursor, sizeof(float) * rows * stride) + LEFT;
     w->sums = (float *)carve(&cursor, sizeof(float) * kept * MOMENTS * stride) + LEFT;
     w->fits = (float *)carve(&cursor, sizeof(float) * averaged * FITS * stride) + LEFT;

@@ -1,0 +1,76 @@
+/* Rows of bits, one a node of a grid: node x is bit x % 64 of word x / 64. A row has a word of zeros before its first and
+ * one behind its last, and zeros behind its last node. */
+#ifndef EDGE_SEG_BITS_H
+#define EDGE_SEG_BITS_H
+
+#include "_buffers.h"
+
+#define WORD 64 /* bits of one */
+
+/* The first that is set; there is one. */
+INLINED int first_bit(uint64_t bits)
+{
+#if defined(__GNUC__)
+    return __builtin_ctzll(bits);
+#else
+    int first = 0;
+    while (!(bits >> first & 1))
+        first++;
+    return first;
+#endif
+}
+
+/* How many words a row takes, with those before and behind it. */
+INLINED int bits_words(int nodes) { return (nodes + WORD - 1) / WORD + 2; }
+
+/* A word's worth of nodes, from `x` on. */
+INLINED uint64_t bits_from(const uint64_t *row, int x)
+{
+    const uint64_t *word = row + x / WORD;
+    return word[0] >> x % WORD | word[1] << 1 << (WORD - 1 - x % WORD);
+}
+
+/* Sets up to a word's worth of nodes, from `x` on. */
+INLINED void bits_set(uint64_t *row, int x, uint64_t bits)
+{
+    uint64_t *word = row + x / WORD;
+    word[0] |= bits << x % WORD;
+    word[1] |= bits >> 1 >> (WORD - 1 - x % WORD);
+}
+
+/* What is set in any of `count` rows, or within `reach` (less than a word) beside that. `words` is from one row to the
+ * next; `column` is for the moment, a row itself. */
+INLINED void bits_near(const uint64_t *rows, int count, int words, int reach, uint64_t *column, uint64_t *out)
+{
+    for (int i = 0; i < words - 2; i++) {
+        column[i] = 0;
+        for (int y = 0; y < count; y++)
+            column[i] |= rows[y * words + i];
+    }
+    for (int i = 0; i < words - 2; i++) {
+        const uint64_t left = column[i - 1], here = column[i], right = column[i + 1];
+        uint64_t near = here;
+        for (int d = 1; d <= reach; d++)
+            near |= here << d | left >> (WORD - d) | here >> d | right << (WORD - d);
+        out[i] = near;
+    }
+}
+
+/* Nodes that are set go into runs of `length`, each of which begins where the row has the next one. Returns how many. */
+INLINED int bits_runs(const uint64_t *row, int nodes, int length, int *start)
+{
+    int found = 0;
+    for (int x = 0; x < nodes;) {
+        const uint64_t ahead = bits_from(row, x);
+        if (ahead == 0) {
+            x += WORD;
+            continue;
+        }
+        x += first_bit(ahead);
+        start[found++] = x;
+        x += length;
+    }
+    return found;
+}
+
+#endif
