@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_left
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from time import perf_counter_ns
 
 import numpy as np
 
@@ -35,75 +36,61 @@ class Histogram:
 
 
 class _Series:
-    """What is known of one stage."""
+    """What is known of one stage. As a with block it adds the time that the block took, also when it raises."""
 
-    __slots__ = ("counts", "samples", "sum_ns")
+    __slots__ = ("_started_ns", "counts", "samples", "sum_ns")
 
     def __init__(self, kept: int) -> None:
         self.samples: deque[int] = deque(maxlen=kept)
         self.counts = [0] * (len(BOUNDS_NS) + 1)
         self.sum_ns = 0
 
-
-class _Measurement:
-    """A with block. contextlib's way of making one costs several times as much, and there are some a frame."""
-
-    __slots__ = ("_stage", "_started_ns", "_times")
-
-    def __init__(self, times: StageTimes, stage: str) -> None:
-        self._times = times
-        self._stage = stage
+    def add(self, duration_ns: int) -> None:
+        self.samples.append(duration_ns)
+        self.counts[bisect_left(BOUNDS_NS, duration_ns)] += 1
+        self.sum_ns += duration_ns
 
     def __enter__(self) -> None:
-        self._started_ns = time.perf_counter_ns()
+        self._started_ns = perf_counter_ns()
 
     def __exit__(self, *_: object) -> None:
-        self._times.record(self._stage, time.perf_counter_ns() - self._started_ns)
+        self.add(perf_counter_ns() - self._started_ns)
 
 
 class StageTimes:
     """Durations of named stages. One writer a stage; readers may call at any time."""
 
     def __init__(self, kept: int = KEPT) -> None:
-        self._kept = kept
-        self._series: dict[str, _Series] = {}
+        # Half a microsecond a duration, some ten times a frame: the frame loop pays no lock and no allocation.
+        self._series: defaultdict[str, _Series] = defaultdict(lambda: _Series(kept))
 
     def record(self, stage: str, duration_ns: int) -> None:
-        # Half a microsecond, some ten times a frame: the frame loop pays no lock and no allocation.
-        series = self._series.get(stage)
-        if series is None:
-            series = self._series[stage] = _Series(self._kept)
-        series.samples.append(duration_ns)
-        series.counts[bisect_left(BOUNDS_NS, duration_ns)] += 1
-        series.sum_ns += duration_ns
+        self._series[stage].add(duration_ns)
 
-    def measure(self, stage: str) -> _Measurement:
-        """Records the time spent in the block, also when it raises."""
-        return _Measurement(self, stage)
+    def measure(self, stage: str) -> AbstractContextManager[None]:
+        """Records the time spent in the block, also when it raises. Not to be entered again before it ends."""
+        return self._series[stage]
 
     def clear(self) -> None:
         self._series.clear()
 
     def percentiles_ms(self, *percents: float) -> Mapping[str, tuple[float, ...]]:
         """Stage -> its percentiles (0 to 100) in milliseconds, in the order the stages first ran."""
-        return {
-            stage: percentiles_ms(list(series.samples), *percents)
-            for stage, series in list(self._series.items())
-        }
+        return {stage: percentiles_ms(list(series.samples), *percents) for stage, series in self._ran()}
 
     def recent_ms(self, newest: int, *percents: float) -> Mapping[str, tuple[float, ...]]:
         """The same of the newest so many samples of each stage."""
         return {
-            stage: percentiles_ms(list(series.samples)[-newest:], *percents)
-            for stage, series in list(self._series.items())
+            stage: percentiles_ms(list(series.samples)[-newest:], *percents) for stage, series in self._ran()
         }
 
     def histograms(self) -> Mapping[str, Histogram]:
         """Stage -> how its durations were spread since the start, in the order the stages first ran."""
-        return {
-            stage: Histogram(tuple(series.counts), series.sum_ns)
-            for stage, series in list(self._series.items())
-        }
+        return {stage: Histogram(tuple(series.counts), series.sum_ns) for stage, series in self._ran()}
+
+    def _ran(self) -> list[tuple[str, _Series]]:
+        """The stages that have ended at least once."""
+        return [(stage, series) for stage, series in list(self._series.items()) if series.samples]
 
     def samples_ns(self, stage: str) -> list[int]:
         """The kept samples of one stage, oldest first."""
