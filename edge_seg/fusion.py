@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from itertools import dropwhile, pairwise
+from itertools import pairwise
 from typing import Annotated, NamedTuple
 
 import cv2
@@ -118,6 +118,7 @@ class Fusion:
     def __init__(self, settings: FusionSettings = DEFAULTS) -> None:
         self._settings = settings
         self._steps: deque[_Step] = deque(maxlen=settings.history + 1)
+        """From the frame of the newest mask to the current one."""
         self._state: _State | None = None
         self._plate: _Plate | None = None
         self._scene = Scene()
@@ -172,17 +173,17 @@ class Fusion:
     def observe(self, mask: Mask) -> bool:
         """Takes the model's mask of the current frame, or of an earlier one: that is carried to the current.
 
-        False if the mask is of a frame that is not, or no more, known: from before a reset, or too old.
+        Masks come in the order of their frames. False if the mask is of a frame that is not, or no more, known: from
+        before a reset, from before the last mask's frame, or too old.
         """
-        since = self._since(mask.seq)
-        if not since:
+        if not self._forget_before(mask.seq):
             return False
-        settings, state, step = self._settings, self._state, since[-1]
+        settings, state, step = self._settings, self._state, self._steps[-1]
         measured = self._on_grid(mask.probability, step.luma.shape)
         variance = None
-        if len(since) > 1:
+        if len(self._steps) > 1:
             variance = self._uncertainty(measured)
-            for before, after in pairwise(since):
+            for before, after in pairwise(self._steps):
                 measured, variance = self._carry(before, after, measured, variance)
         if state is None:
             self._plate = _Plate.of(step) if settings.background else None
@@ -204,16 +205,17 @@ class Fusion:
             REPEAT,
             self._known(step),
         )
-        newest = max((state.observed_seq, state.observed_ns), (mask.observed_seq, mask.observed_ns))
-        self._state = _State(probability, state.variance, *newest)
+        self._state = _State(probability, state.variance, mask.observed_seq, mask.observed_ns)
         return True
 
-    def _since(self, seq: int) -> list[_Step]:
-        """The steps from frame `seq` on; none if it is not known, or no more."""
+    def _forget_before(self, seq: int) -> bool:
+        """Forgets the steps before frame `seq`, of which no mask will come any more. False if it is not known."""
         steps = self._steps
-        if steps and steps[-1].seq == seq:
-            return [steps[-1]]
-        return list(dropwhile(lambda step: step.seq != seq, steps))
+        if not any(step.seq == seq for step in steps):
+            return False
+        while steps[0].seq != seq:
+            steps.popleft()
+        return True
 
     def _uncertainty(self, measured: F32) -> F32:
         variance = np.empty_like(measured)

@@ -209,9 +209,10 @@ def test_the_later_a_mask_the_less_it_weighs() -> None:
     changes = []
     for late in (0, 2, 4):
         stream = Stream()
-        for _ in range(6):
+        for k in range(6):
             luma = np.clip(scene(8).astype(int) + rng.integers(-6, 7, SHAPE), 0, 255).astype(np.uint8)
-            before = stream.frame(luma, np.zeros(SHAPE, np.float32), uniform_flow(0, 0))
+            mask = np.zeros(SHAPE, np.float32) if k < 2 else None
+            before = stream.frame(luma, mask, uniform_flow(0, 0))
         assert stream.fusion.observe(observed(np.ones(SHAPE, np.float32), stream.seq - late))
         target = stream.fusion.target()
         assert target is not None
@@ -221,10 +222,24 @@ def test_the_later_a_mask_the_less_it_weighs() -> None:
 
 def test_masks_older_than_the_history_are_refused() -> None:
     stream = Stream(FusionSettings(history=2))
-    for _ in range(6):
-        stream.frame(scene(1), disc(40, 30, 20))
+    stream.frame(scene(1), disc(40, 30, 20))
+    for _ in range(5):
+        stream.frame(scene(1))
     assert not stream.fusion.observe(observed(disc(40, 30, 20), 2))
     assert stream.fusion.observe(observed(disc(40, 30, 20), 3))
+
+
+def test_masks_older_than_the_last_are_refused() -> None:
+    stream = Stream()
+    for _ in range(6):
+        stream.frame(scene(1), disc(40, 30, 20))
+    target = stream.frame(scene(1))
+    assert not stream.fusion.observe(observed(disc(80, 30, 20), 4))
+    kept = stream.fusion.target()
+    assert kept is not None
+    assert (kept.probability == target).all()
+    assert kept.observed_seq == 5
+    assert stream.fusion.observe(observed(disc(40, 30, 20), 6))
 
 
 def test_a_mask_of_another_size_is_brought_to_the_grid() -> None:
