@@ -488,22 +488,19 @@ WIDE static void divide(const Found *from, const Found *to, const Level *previou
 
 /* --- the result --------------------------------------------------------------------------------------------------- */
 
-#define RESIDUAL_SCALE 8.0f   /* code values at which a match is half believed */
-#define TEXTURE_SCALE 4.0f    /* squared code values a pixel: gradients of 2 in the weaker direction */
-
-WIDE static void deliver(const Found *found, float *restrict vectors, float *restrict confidence)
+/* Additions of doubles stay in their order, so compilers need several sums to do several at once. */
+WIDE static double mean_of(const float *values, int count)
 {
-    int count = found->rows * found->cols;
-    const int16_t *restrict steps = (const int16_t *)found->vectors;
-    const float *restrict residual = found->residual, *restrict texture = found->texture;
-    for (int i = 0; i < 2 * count; i++)
-        vectors[i] = (float)steps[i] / Q;
-    for (int i = 0; i < count; i++) {
-        int x = abs(steps[2 * i]), y = abs(steps[2 * i + 1]);
-        float moved = (float)(x > y ? x : y) / Q, trust = texture[i] / (texture[i] + TEXTURE_SCALE);
-        float miss = residual[i] / RESIDUAL_SCALE;
-        confidence[i] = (1.0f - (1.0f - trust) * (moved < 1.0f ? moved : 1.0f)) / (1.0f + miss * miss);
-    }
+    double sums[8] = {0}, sum = 0;
+    int i = 0;
+    for (; i + 8 <= count; i += 8)
+        for (int k = 0; k < 8; k++)
+            sums[k] += values[i + k];
+    for (; i < count; i++)
+        sum += values[i];
+    for (int k = 0; k < 8; k++)
+        sum += sums[k];
+    return sum / count;
 }
 
 /* --- the calls ---------------------------------------------------------------------------------------------------- */
@@ -571,9 +568,9 @@ static PyObject *prepare(PyObject *self, PyObject *args)
     return result;
 }
 
-enum { PREVIOUS, CURRENT, HINT, ACTIVE, STEPS, VECTORS, RESIDUAL, CONFIDENCE, ARRAYS };
-static const char *const names[ARRAYS] = {"previous", "current", "hint", "active", "steps", "vectors", "residual", "confidence"};
-static const char formats[ARRAYS] = {'B', 'B', 'h', 'B', 'h', 'f', 'f', 'f'};
+enum { PREVIOUS, CURRENT, HINT, ACTIVE, STEPS, RESIDUAL, TEXTURE, ARRAYS };
+static const char *const names[ARRAYS] = {"previous", "current", "hint", "active", "steps", "residual", "texture"};
+static const char formats[ARRAYS] = {'B', 'B', 'h', 'B', 'h', 'f', 'f'};
 
 static int check(const Plane *planes, const PyObject *const *objects, int width, int height, Settings *settings)
 {
@@ -587,7 +584,7 @@ static int check(const Plane *planes, const PyObject *const *objects, int width,
     }
     settings->rows = blocks(height, block), settings->cols = blocks(width, block);
     for (int i = 0; i < ARRAYS; i++) {
-        int pair = i == HINT || i == STEPS || i == VECTORS;
+        int pair = i == HINT || i == STEPS;
         Py_ssize_t rows = i <= CURRENT ? 1 : settings->rows;
         Py_ssize_t cols = i <= CURRENT ? bytes_of(width, height) : pair ? 2 * settings->cols : settings->cols;
         if (objects[i] != Py_None && check_shape(&planes[i], rows, cols, names[i]) < 0)
@@ -601,20 +598,18 @@ static void stand_still(const Settings *settings, Plane *planes)
 {
     size_t count = (size_t)settings->rows * settings->cols;
     memset(planes[STEPS].data, 0, 2 * count * sizeof(int16_t));
-    memset(planes[VECTORS].data, 0, 2 * count * sizeof(float));
     memset(planes[RESIDUAL].data, 0, count * sizeof(float));
-    float *confidence = (float *)planes[CONFIDENCE].data;
-    for (size_t i = 0; i < count; i++)
-        confidence[i] = 1.0f;
+    memset(planes[TEXTURE].data, 0, count * sizeof(float));
 }
 
-static int match(Plane *planes, int width, int height, const Settings *settings)
+static int match(Plane *planes, int width, int height, const Settings *settings, double *mean_residual)
 {
     Level previous[LEVELS_MAX], current[LEVELS_MAX];
     int count = levels_of(width, height, planes[PREVIOUS].data, previous);
     levels_of(width, height, planes[CURRENT].data, current);
     if (memcmp(previous[0].pairs, current[0].pairs, level_bytes(&current[0])) == 0) {
         stand_still(settings, planes);
+        *mean_residual = 0;
         return 0;
     }
     if (count > settings->levels)
@@ -646,7 +641,7 @@ static int match(Plane *planes, int width, int height, const Settings *settings)
         int asked = side == settings->block;
         smaller.vectors = asked ? (Vector *)planes[STEPS].data : TAKE(Vector, n);
         smaller.residual = asked ? (float *)planes[RESIDUAL].data : TAKE(float, n);
-        smaller.texture = TAKE(float, n);
+        smaller.texture = asked ? (float *)planes[TEXTURE].data : TAKE(float, n);
         if (side == WINDOW)
             subpixel(&coarse, &previous[0], &current[0], &smaller);
         else
@@ -655,8 +650,8 @@ static int match(Plane *planes, int width, int height, const Settings *settings)
         if (asked)
             break;
     }
-    deliver(&found, (float *)planes[VECTORS].data, (float *)planes[CONFIDENCE].data);
     free(memory);
+    *mean_residual = mean_of(found.residual, found.rows * found.cols);
     return 0;
 }
 
@@ -666,13 +661,13 @@ static PyObject *estimate(PyObject *self, PyObject *args)
     PyObject *o[ARRAYS];
     Settings settings;
     int height, width;
-    if (!PyArg_ParseTuple(args, "OOiiOOOOOOiiii", &o[PREVIOUS], &o[CURRENT], &height, &width, &o[HINT], &o[ACTIVE], &o[STEPS],
-                          &o[VECTORS], &o[RESIDUAL], &o[CONFIDENCE], &settings.block, &settings.levels, &settings.search,
-                          &settings.penalty))
+    if (!PyArg_ParseTuple(args, "OOiiOOOOOiiii", &o[PREVIOUS], &o[CURRENT], &height, &width, &o[HINT], &o[ACTIVE], &o[STEPS],
+                          &o[RESIDUAL], &o[TEXTURE], &settings.block, &settings.levels, &settings.search, &settings.penalty))
         return NULL;
     Plane planes[ARRAYS];
     PyObject *result = NULL;
     int held = 0, failed = 0;
+    double mean_residual = 0;
     for (; held < ARRAYS; held++) {
         int optional = held == HINT || held == ACTIVE;
         if (!(optional && o[held] == Py_None) && plane_get(&planes[held], o[held], formats[held], held >= STEPS, names[held]) < 0)
@@ -683,14 +678,12 @@ static PyObject *estimate(PyObject *self, PyObject *args)
     settings.hint = o[HINT] == Py_None ? NULL : (const Vector *)planes[HINT].data;
     settings.active = o[ACTIVE] == Py_None ? NULL : planes[ACTIVE].data;
     Py_BEGIN_ALLOW_THREADS
-    failed = match(planes, width, height, &settings);
+    failed = match(planes, width, height, &settings, &mean_residual);
     Py_END_ALLOW_THREADS
-    if (failed) {
+    if (failed)
         PyErr_NoMemory();
-    } else {
-        result = Py_None;
-        Py_INCREF(result);
-    }
+    else
+        result = PyFloat_FromDouble(mean_residual);
 done:
     for (int i = 0; i < held; i++)
         if (o[i] != Py_None)
@@ -703,9 +696,9 @@ static PyMethodDef methods[] = {
     {"prepare", prepare, METH_VARARGS,
      "prepare(picture, memory) -> mean\n\nFills `memory` with the picture's levels; see edge_seg.flow.prepare."},
     {"estimate", estimate, METH_VARARGS,
-     "estimate(previous, current, height, width, hint, active, steps, vectors, residual, confidence, block_px, levels, "
-     "search_px, penalty)\n\n"
-     "Fills steps, vectors, residual and confidence of the backward block flow; see edge_seg.flow.estimate."},
+     "estimate(previous, current, height, width, hint, active, steps, residual, texture, block_px, levels, search_px, "
+     "penalty) -> mean residual\n\n"
+     "Fills steps, residual and texture of the backward block flow; see edge_seg.flow.estimate."},
     {NULL, NULL, 0, NULL},
 };
 

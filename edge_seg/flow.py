@@ -20,12 +20,10 @@ from numpy.typing import NDArray
 
 from edge_seg import kernels
 from edge_seg.flow_reference import BORDER
-from edge_seg.types import F32, U8, BlockFlow
+from edge_seg.types import F32, I16, U8, BlockFlow
 
 _native = kernels.load("flow") or import_module("edge_seg.flow_reference")
 
-Q = 16
-"""Vectors are whole multiples of 1/16 pixel."""
 EXPOSURE_STEP = 4
 """Code values by which the mean must have changed before a change of the whole picture's exposure is considered."""
 QUANTILES = (10, 30, 50, 70, 90)
@@ -105,10 +103,8 @@ def estimate(
     if active is not None and (active.shape != shape or not active.flags.c_contiguous):
         raise ValueError(f"active: a contiguous array of shape {shape} is needed, got {active.shape}")
     steps = np.empty((*shape, 2), np.int16)
-    vectors = np.empty((*shape, 2), np.float32)
-    residual = np.empty(shape, np.float32)
-    confidence = np.empty(shape, np.float32)
-    _native.estimate(
+    residual, texture = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    mean_residual = _native.estimate(
         _same_exposure(before, now).memory,
         now.memory,
         height,
@@ -116,31 +112,28 @@ def estimate(
         _start(hint, now.shape, block, shape),
         active,
         steps,
-        vectors,
         residual,
-        confidence,
+        texture,
         block,
         settings.levels,
         settings.search_px,
         settings.penalty,
     )
-    return BlockFlow(vectors, residual, confidence, block, now.shape, steps)
+    return BlockFlow(steps, residual, texture, mean_residual, block, now.shape)
 
 
 def _start(
     hint: BlockFlow | None, grid_shape: tuple[int, int], block_px: int, shape: tuple[int, int]
-) -> NDArray[np.int16] | None:
-    """The vectors of `hint` on blocks of `block_px`, in 1/Q pixel. Shape: (rows, cols, 2)."""
+) -> I16 | None:
+    """The vectors of `hint` on blocks of `block_px`, in 1/16 pixel. Shape: (rows, cols, 2)."""
     if hint is None or hint.grid_shape != grid_shape:
         return None
-    steps = hint.steps
-    if steps is None:
-        steps = (hint.vectors * np.float32(Q)).astype(np.int16)
-    if hint.block_px != block_px:
-        rows, cols = ((np.arange(n) * block_px + block_px // 2) // hint.block_px for n in shape)
-        rows, cols = np.minimum(rows, steps.shape[0] - 1), np.minimum(cols, steps.shape[1] - 1)
-        steps = steps[rows[:, None], cols]
-    return steps
+    if hint.block_px == block_px:
+        return hint.steps
+    rows, cols = ((np.arange(n) * block_px + block_px // 2) // hint.block_px for n in shape)
+    last_row, last_col = hint.residual.shape[0] - 1, hint.residual.shape[1] - 1
+    nearest: I16 = hint.steps[np.minimum(rows, last_row)[:, None], np.minimum(cols, last_col)]
+    return nearest
 
 
 def _same_exposure(previous: Prepared, current: Prepared) -> Prepared:
@@ -167,10 +160,15 @@ def _same_exposure(previous: Prepared, current: Prepared) -> Prepared:
 
 def sample(flow: BlockFlow, x: F32, y: F32) -> F32:
     """The vectors of the blocks in which points of the luma grid lie. x, y: any one shape. Shape: (..., 2)."""
-    rows = np.clip(np.floor(y / flow.block_px).astype(np.intp), 0, flow.vectors.shape[0] - 1)
-    cols = np.clip(np.floor(x / flow.block_px).astype(np.intp), 0, flow.vectors.shape[1] - 1)
-    picked: F32 = flow.vectors[rows, cols]
+    picked: F32 = flow.vectors[_block_at(flow, x, y)]
     return picked
+
+
+def _block_at(flow: BlockFlow, x: F32, y: F32) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The (rows, cols) of the blocks in which points lie, or of the nearest."""
+    rows, cols = flow.residual.shape
+    row, col = np.floor(y / flow.block_px), np.floor(x / flow.block_px)
+    return np.clip(row, 0, rows - 1).astype(np.intp), np.clip(col, 0, cols - 1).astype(np.intp)
 
 
 def _landing(flow: BlockFlow) -> tuple[F32, F32]:
@@ -179,14 +177,15 @@ def _landing(flow: BlockFlow) -> tuple[F32, F32]:
     centre = np.float32(flow.block_px / 2)
     y = np.arange(rows, dtype=np.float32)[:, None] * np.float32(flow.block_px) + centre
     x = np.arange(cols, dtype=np.float32) * np.float32(flow.block_px) + centre
-    return x + flow.vectors[..., 0], y + flow.vectors[..., 1]
+    vectors = flow.vectors
+    return x + vectors[..., 0], y + vectors[..., 1]
 
 
 def compose(newer: BlockFlow, older: BlockFlow) -> BlockFlow:
     """The flow across two frames: `newer` leads from c to b, `older` from b to a, the result from c to a.
 
     Blocks take the vector of the block they land in, never a mean of two motions. The residuals add up, the
-    confidences multiply. To carry a mask over several frames, move it by one flow after the other instead:
+    weaker texture counts. To carry a mask over several frames, move it by one flow after the other instead:
     that is better by .01 IoU at 4 to 8 frames (docs/flow.md).
     """
     if newer.grid_shape != older.grid_shape or newer.block_px != older.block_px:
@@ -194,16 +193,12 @@ def compose(newer: BlockFlow, older: BlockFlow) -> BlockFlow:
             f"flows of one grid are needed, got {newer.grid_shape} in blocks of {newer.block_px} px and "
             f"{older.grid_shape} in blocks of {older.block_px} px"
         )
-    x, y = _landing(newer)
-    rows = np.clip(np.floor(y / older.block_px).astype(np.intp), 0, older.residual.shape[0] - 1)
-    cols = np.clip(np.floor(x / older.block_px).astype(np.intp), 0, older.residual.shape[1] - 1)
-    return BlockFlow(
-        newer.vectors + older.vectors[rows, cols],
-        newer.residual + older.residual[rows, cols],
-        newer.confidence * older.confidence[rows, cols],
-        newer.block_px,
-        newer.grid_shape,
-    )
+    there = _block_at(older, *_landing(newer))
+    limit = np.iinfo(np.int16).max
+    steps = np.clip(newer.steps.astype(np.int32) + older.steps[there], -limit, limit).astype(np.int16)
+    residual = newer.residual + older.residual[there]
+    texture = np.minimum(newer.texture, older.texture[there])
+    return BlockFlow(steps, residual, texture, float(residual.mean()), newer.block_px, newer.grid_shape)
 
 
 def round_trip_px(backward: BlockFlow, forward: BlockFlow) -> F32:
@@ -216,8 +211,7 @@ def round_trip_px(backward: BlockFlow, forward: BlockFlow) -> F32:
     return np.asarray(np.linalg.norm(backward.vectors + sample(forward, x, y), axis=-1), np.float32)
 
 
-def doubted(flow: BlockFlow, round_trip: F32, tolerance_px: float = 1.0) -> BlockFlow:
-    """The flow with less confidence where the way there and back does not close. `round_trip`: pixels."""
+def doubted(flow: BlockFlow, round_trip: F32, tolerance_px: float = 1.0) -> F32:
+    """The confidence, less where the way there and back does not close. `round_trip`: pixels. Shape: the same."""
     closes = 1 / (1 + (round_trip / np.float32(tolerance_px)) ** 2)
-    confidence = np.asarray(flow.confidence * closes, np.float32)
-    return BlockFlow(flow.vectors, flow.residual, confidence, flow.block_px, flow.grid_shape)
+    return np.asarray(flow.confidence * closes, np.float32)

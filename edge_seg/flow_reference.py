@@ -27,8 +27,6 @@ STILL = 2 * WINDOW * WINDOW
 MUCH_BETTER = 2
 APART = Q // 2
 ALIKE = Q // 4
-RESIDUAL_SCALE = np.float32(8.0)
-TEXTURE_SCALE = np.float32(4.0)
 
 
 def _sides(height: int, width: int) -> list[tuple[int, int]]:
@@ -248,12 +246,6 @@ class _Found:
     residual: F32
     texture: F32
 
-    def confidence(self) -> F32:
-        moved = np.minimum(np.abs(self.vectors).max(-1).astype(np.float32) / np.float32(Q), 1)
-        trust = self.texture / (self.texture + TEXTURE_SCALE)
-        likely: F32 = (1 - (1 - trust) * moved) / (1 + (self.residual / RESIDUAL_SCALE) ** 2)
-        return likely
-
 
 def _divide(pair: _Pair, found: _Found, block: int, active: U8 | None) -> _Found:
     """From blocks to blocks of half the side, `block` pixels."""
@@ -294,34 +286,33 @@ def estimate(
     hint: I16 | None,
     active: U8 | None,
     steps: I16,
-    vectors: F32,
     residual: F32,
-    confidence: F32,
+    texture: F32,
     block: int,
     levels: int,
     search: int,
     penalty: int,
-) -> None:
-    """Fills steps, vectors, residual and confidence from what `prepare` filled; see edge_seg.flow.estimate."""
+) -> float:
+    """Fills steps, residual and texture from what `prepare` filled, and returns the mean residual; see
+    edge_seg.flow.estimate."""
     before, now = _levels(previous, height, width)[:levels], _levels(current, height, width)[:levels]
     if np.array_equal(before[0], now[0]):
-        steps[:], vectors[:], residual[:], confidence[:] = 0, 0, 0, 1
-        return
+        steps[:], residual[:], texture[:] = 0, 0, 0
+        return 0.0
     pairs = [_Pair(a, b, level) for level, (a, b) in enumerate(zip(before, now, strict=True))]
     found = _top(pairs[-1], hint, block, search, penalty)
     for pair in reversed(pairs[:-1]):
         found = _refine(pair, found, hint, active, block, penalty)
     finest = pairs[0]
     windows = finest.windows(WINDOW)
-    q, texture = _subpixel(windows, found.reshape(-1, 2))
+    q, textures = _subpixel(windows, found.reshape(-1, 2))
     q = np.clip(q, Q * windows.low, Q * windows.high)
     measured = _sad_bilinear(windows, q).astype(np.float32) / np.float32(WINDOW * WINDOW)
     rows, cols = finest.count(WINDOW)
-    result = _Found(q.reshape(rows, cols, 2), measured.reshape(rows, cols), texture.reshape(rows, cols))
+    result = _Found(q.reshape(rows, cols, 2), measured.reshape(rows, cols), textures.reshape(rows, cols))
     for side in (4, 2):
         if side >= block:
             result = _divide(finest, result, side, active if side == block else None)
     steps[:] = result.vectors
-    vectors[:] = result.vectors.astype(np.float32) / np.float32(Q)
-    residual[:] = result.residual
-    confidence[:] = result.confidence()
+    residual[:], texture[:] = result.residual, result.texture
+    return float(residual.mean(dtype=np.float64))

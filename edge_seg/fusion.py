@@ -23,7 +23,7 @@ from edge_seg import carry_reference, kalman_reference, kernels
 from edge_seg.alike import Picture
 from edge_seg.plate_reference import Plate
 from edge_seg.scene import Scene
-from edge_seg.types import F32, I16, U8, BlockFlow, Mask
+from edge_seg.types import F32, U8, BlockFlow, Mask
 
 _carry = kernels.load("carry") or carry_reference
 _kalman = kernels.load("kalman") or kalman_reference
@@ -260,7 +260,7 @@ class Fusion:
         _carry.carry(
             before.picture,
             step.picture,
-            _steps(flow),
+            flow.steps,
             flow.residual,
             flow.block_px,
             probability,
@@ -282,12 +282,3 @@ class Fusion:
             return probability
         resized = cv2.resize(probability, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
         return np.clip(resized, 0, 1).astype(np.float32)
-
-
-def _steps(flow: BlockFlow) -> I16:
-    """The vectors in 1/16 pixel. Shape: (block rows, block cols, 2)."""
-    if flow.steps is not None:
-        return flow.steps
-    limit = np.iinfo(np.int16).max
-    steps = np.nan_to_num(np.rint(flow.vectors * np.float32(carry_reference.Q)), nan=0.0)
-    return np.asarray(np.clip(steps, -limit, limit), np.int16)

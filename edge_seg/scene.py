@@ -33,7 +33,7 @@ class Scene:
         Both: (rows, cols), uint8 luma. Noise lowers the similarity, a change of light raises the residual; a new
         scene does both.
         """
-        residual = cv2.mean(flow.residual)[0]
+        residual = flow.mean_residual
         self._believed -= 1
         if self._believed > 0 and residual < RESIDUAL * (self._deviation / 2 + NOISE):
             return True

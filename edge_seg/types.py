@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,13 @@ GAIN_ONE = 1031
 """Gain 1.0 in fixed point: (GAIN_ONE * (d << 8)) >> 16 is ALPHA_ONE * d / 255."""
 FIXED_LIMIT = 16383
 """Of both, so that the difference of two fits 16 bits."""
+
+STEPS_A_PIXEL = 16
+"""Of the vectors of the flow."""
+RESIDUAL_SCALE = np.float32(8)
+"""Code values at which a vector is half believed."""
+TEXTURE_SCALE = np.float32(4)
+"""Squared code values a pixel at which motion is half believed: gradients of 2 in the weaker direction."""
 
 
 class Matrix(str, Enum):
@@ -147,28 +155,40 @@ class Mask:
     """Capture time of that newest frame: the age of the mask is counted from it."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class BlockFlow:
+class BlockFlow(NamedTuple):
     """Motion between two luma grids, one vector per block. It points backward: current -> previous.
 
     What stands at (x, y) in the current grid stood at (x + dx, y + dy) in the previous one, so a mask is
     carried forward by sampling the previous mask there.
     """
 
-    vectors: F32
-    """Shape: (block rows, block cols, 2), float32, (dx, dy) in pixels of the luma grid."""
+    steps: I16
+    """Shape: (block rows, block cols, 2), int16, C-contiguous: (dx, dy) in 1 / STEPS_A_PIXEL of a pixel."""
     residual: F32
     """Shape: (block rows, block cols), float32 >= 0: mean absolute luma difference after motion
     compensation, in 8-bit code values."""
-    confidence: F32
-    """Shape: (block rows, block cols), float32 in [0, 1]: how far the vector is to be believed."""
+    texture: F32
+    """Shape: (block rows, block cols), float32 >= 0: mean squared gradient along the direction in which it is the
+    smaller, in squared code values. Without one, a vector may be any."""
+    mean_residual: float
+    """Of the whole picture."""
     block_px: int
     """Side of a block in pixels of the luma grid; the last row and column may be cut off by its edge."""
     grid_shape: tuple[int, int]
     """(rows, cols) of the luma grid."""
-    steps: I16 | None = None
-    """`vectors` in 1/16 pixel, exactly, where they came from the block matcher. Shape: that of `vectors`, int16,
-    C-contiguous."""
+
+    @property
+    def vectors(self) -> F32:
+        """`steps` in pixels. Shape: (block rows, block cols, 2), float32."""
+        return self.steps / np.float32(STEPS_A_PIXEL)
+
+    @property
+    def confidence(self) -> F32:
+        """How far each vector is to be believed. Shape: (block rows, block cols), float32 in [0, 1]."""
+        moved = np.minimum(np.abs(self.vectors).max(-1), np.float32(1))
+        trust = self.texture / (self.texture + TEXTURE_SCALE)
+        likely: F32 = (1 - (1 - trust) * moved) / (1 + (self.residual / RESIDUAL_SCALE) ** 2)
+        return likely
 
 
 @dataclass(frozen=True, slots=True, eq=False)

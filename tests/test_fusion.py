@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edge_seg import flow
 from edge_seg.fusion import Fusion, FusionSettings
-from edge_seg.types import F32, U8, BlockFlow, Mask
+from edge_seg.types import F32, STEPS_A_PIXEL, U8, BlockFlow, Mask
 
 SHAPE = (72, 128)
 FRAME_NS = 33_333_333
@@ -36,9 +36,9 @@ def disc(x: float, y: float, radius: float, shape: tuple[int, int] = SHAPE) -> F
 
 def uniform_flow(dx: float, dy: float, shape: tuple[int, int] = SHAPE, block: int = 4) -> BlockFlow:
     grid = (-(-shape[0] // block), -(-shape[1] // block))
-    vectors = np.empty((*grid, 2), np.float32)
-    vectors[...] = dx, dy
-    return BlockFlow(vectors, np.zeros(grid, np.float32), np.ones(grid, np.float32), block, shape)
+    steps = np.empty((*grid, 2), np.int16)
+    steps[...] = round(dx * STEPS_A_PIXEL), round(dy * STEPS_A_PIXEL)
+    return BlockFlow(steps, np.zeros(grid, np.float32), np.ones(grid, np.float32), 0.0, block, shape)
 
 
 def observed(probability: F32, seq: int) -> Mask:
