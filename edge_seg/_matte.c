@@ -54,7 +54,7 @@ typedef struct {
     float *share;       /* half_rows x stride: how far the fit replaces the mask, 0 to 1 */
     float *sums;        /* (2 radius + 2) x MOMENTS x stride: of the newest rows, the sums over a window's width; row
                            by row modulo their number, and zeros */
-    float *fits;        /* (2 smoothing + 1) x FITS x stride: the newest rows of fits, likewise */
+    float *fits;        /* (2 smoothing + 2) x FITS x stride: the newest rows of fits, likewise */
     float *fields;      /* 2 x FIELDS x stride: what comes of two rows, times the share; see `smooth` */
     float *inside;      /* stride: 1 in the grid, 0 beyond */
     float *window_part; /* stride: 1 / how many columns of the window are in the grid */
@@ -141,6 +141,15 @@ enum { SOME = 1, NOT_ALL = 2 }; /* of the person */
 #define ALL_NODES 255 /* of a tile, as bits */
 static const int32_t bit_of[TILE] = {1, 2, 4, 8, 16, 32, 64, 128};
 
+/* The bits of all lanes. */
+INLINED int bits_of(const int32_t flags[TILE])
+{
+    int32_t bits = 0;
+    EACH_LANE(i, TILE)
+        bits |= flags[i];
+    return bits;
+}
+
 /* --- what there is to do --------------------------------------------------------------------------------------- */
 
 /* Two rows, SPAN columns: the mask's ends are drawn out to 0 and 1, so that what the model is sure of is sure. Returns
@@ -149,7 +158,7 @@ INLINED int draw(const Task *t, const float *above, const float *below, float *r
                  float level, float scale)
 {
     const float zero = t->zero, one = t->one;
-    int32_t flags[TILE], found = 0;
+    int32_t flags[TILE];
     EACH_LANE(i, TILE) { /* NaN becomes 0 */
         float p = least(most((above[i] - level) * scale, zero), one);
         float q = least(most((above[TILE + i] - level) * scale, zero), one);
@@ -159,17 +168,15 @@ INLINED int draw(const Task *t, const float *above, const float *below, float *r
         float high = most(most(p, q), most(v, z)), low = least(least(p, q), least(v, z));
         flags[i] = (high > zero ? SOME : 0) | (low < one ? NOT_ALL : 0);
     }
-    EACH_LANE(i, TILE)
-        found |= flags[i];
-    return found;
+    return bits_of(flags);
 }
 
 /* Two rows over TILE nodes of the half grid: how unsure the mask is, and what it is at the nodes. Returns of which there
  * is SOME of the person, and above those, of which that is NOT_ALL. */
-INLINED int survey_tile(const float *restrict above, const float *restrict below, float *restrict uncertainty,
-                        float *restrict sampled)
+INLINED int examine(const float *restrict above, const float *restrict below, float *restrict uncertainty,
+                    float *restrict sampled)
 {
-    int32_t flags[TILE], found = 0;
+    int32_t flags[TILE];
     EACH_LANE(i, TILE) {
         float a = above[2 * i], b = above[2 * i + 1], c = below[2 * i], d = below[2 * i + 1];
         uncertainty[i] = (a - a * a) + (b - b * b) + (c - c * c) + (d - d * d);
@@ -177,66 +184,85 @@ INLINED int survey_tile(const float *restrict above, const float *restrict below
         float high = most(most(a, b), most(c, d)), low = least(least(a, b), least(c, d));
         flags[i] = (high > 0 ? bit_of[i] : 0) | (low < 1 ? bit_of[i] << TILE : 0);
     }
-    EACH_LANE(i, TILE)
-        found |= flags[i];
-    return found;
+    return bits_of(flags);
 }
 
-/* One row of the half grid: the mask's ends are drawn out to 0 and 1, so that what the model is sure of is sure; how
- * unsure it is, and where there is what; and what alpha is if nothing is fitted. `mask` is NULL if that was done before. */
+/* Two rows, SPAN columns: what `survey` does with them. Returns what `examine` does. */
+INLINED int survey_tile(const Task *t, const float *const from[2], float *const to[2], int16_t *const offset[2],
+                        float *restrict uncertainty, float *restrict sampled, float level, float scale)
+{
+    const int found = draw(t, from[0], from[1], to[0], to[1], level, scale);
+    if (found == (SOME | NOT_ALL)) {
+        for (int k = 0; k < 2; k++)
+            EACH_LANE(i, SPAN)
+                offset[k][i] = fixed_alpha(to[k][i]);
+        return examine(to[0], to[1], uncertainty, sampled);
+    }
+    const int16_t alpha = found == SOME ? ALPHA_ONE : 0;
+    for (int k = 0; k < 2; k++)
+        EACH_LANE(i, SPAN)
+            offset[k][i] = alpha;
+    EACH_LANE(i, TILE)
+        sampled[i] = found == SOME ? 1 : 0;
+    return found == SOME ? ALL_NODES : ALL_NODES << TILE;
+}
+
+/* The last tile of a row where the grid does not fill it: its last node stands for what is beyond. */
+INLINED int survey_rim(const Task *t, const float *const from[2], float *const to[2], int16_t *const offset[2],
+                       float *uncertainty, float *sampled, float level, float scale, int count)
+{
+    float rim[2][SPAN];
+    int16_t rim_offset[2][SPAN];
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; i < SPAN; i++)
+            rim[k][i] = from[k][i < count ? i : count - 1];
+    const float *const full[2] = {rim[0], rim[1]};
+    int16_t *const full_offset[2] = {rim_offset[0], rim_offset[1]};
+    const int found = survey_tile(t, full, to, full_offset, uncertainty, sampled, level, scale);
+    for (int k = 0; k < 2; k++)
+        memcpy(offset[k], rim_offset[k], (size_t)count * sizeof(int16_t));
+    return found & ((1 << (count + 1) / 2) - 1) * (1 | 1 << TILE);
+}
+
+/* One row of the half grid: the mask's ends are drawn out to 0 and 1; how unsure it is, and where there is what; and what
+ * alpha is if nothing is fitted. `mask` is NULL if that was done before. */
 WIDE static void survey(const Task *t, const Work *w, const Plane *mask, const Result *r, int row)
 {
-    const float level = t->level, scale = 1 / (1 - 2 * t->level);
+    const float level = mask ? t->level : 0, scale = mask ? 1 / (1 - 2 * t->level) : 1;
     const int lines[2] = {2 * row, 2 * row + 1 < t->rows ? 2 * row + 1 : 2 * row};
     float *uncertainty = w->uncertainty + (Py_ssize_t)row * w->stride;
     float *sampled = w->sampled + (Py_ssize_t)row * w->stride;
-    uint64_t *some = w->some + row * w->words, *not_all = w->not_all + row * w->words;
-    uint64_t *soft = w->soft + row * w->words;
-    for (int i = 0; i < w->words - 2; i++)
-        some[i] = not_all[i] = 0;
-    for (int start = 0; start < t->cols; start += SPAN) {
-        const int count = t->cols - start, node = start / 2;
-        const float *from[2];
-        float *to[2], rim[2][SPAN], drawn[2][SPAN];
-        int16_t *offset[2], rim_offset[2][SPAN];
-        for (int k = 0; k < 2; k++) {
-            to[k] = w->mask + (Py_ssize_t)lines[k] * w->wide + start;
-            from[k] = mask ? (const float *)ROW(mask, lines[k]) + start : to[k];
-            if (mask == NULL || (k == 1 && lines[0] == lines[1]))
-                to[k] = drawn[k];
-            offset[k] = result_at(t, r, INTERCEPT, lines[k], start);
-            if (mask && lines[k] + 2 < t->rows)
-                PREFETCH((const float *)ROW(mask, lines[k] + 2) + start);
-            if (count < SPAN) { /* the last node stands for what is beyond it */
-                for (int i = 0; i < SPAN; i++)
-                    rim[k][i] = from[k][i < count ? i : count - 1];
-                from[k] = rim[k];
-                offset[k] = rim_offset[k];
-            }
-        }
-        int found = mask ? draw(t, from[0], from[1], to[0], to[1], level, scale)
-                         : draw(t, from[0], from[1], to[0], to[1], 0, 1);
-        if (found != (SOME | NOT_ALL)) {
-            for (int k = 0; k < 2; k++)
-                EACH_LANE(i, SPAN)
-                    offset[k][i] = found == SOME ? ALPHA_ONE : 0;
-            EACH_LANE(i, TILE)
-                sampled[node + i] = found == SOME ? 1 : 0;
-            found = found == SOME ? ALL_NODES : ALL_NODES << TILE;
-        } else {
-            found = survey_tile(to[0], to[1], uncertainty + node, sampled + node);
-            for (int k = 0; k < 2; k++)
-                EACH_LANE(i, SPAN)
-                    offset[k][i] = fixed_alpha(to[k][i]);
-        }
-        const int inside = count < SPAN ? (1 << (count + 1) / 2) - 1 : ALL_NODES;
-        some[node / WORD] |= (uint64_t)(found & inside) << node % WORD;
-        not_all[node / WORD] |= (uint64_t)(found >> TILE & inside) << node % WORD;
-        for (int k = 0; count < SPAN && k < 2; k++)
-            memcpy(result_at(t, r, INTERCEPT, lines[k], start), offset[k], (size_t)count * sizeof(int16_t));
+    const float *from[2], *next[2];
+    float *to[2], drawn[2][SPAN];
+    int16_t *offset[2];
+    for (int k = 0; k < 2; k++) {
+        to[k] = w->mask + (Py_ssize_t)lines[k] * w->wide;
+        from[k] = mask ? (const float *)ROW(mask, lines[k]) : to[k];
+        next[k] = mask && lines[k] + 2 < t->rows ? (const float *)ROW(mask, lines[k] + 2) : from[k];
+        offset[k] = result_at(t, r, INTERCEPT, lines[k], 0);
     }
-    for (int i = 0; i < w->words - 2; i++)
-        soft[i] = some[i] & not_all[i];
+    const int keeps[2] = {mask != NULL, mask != NULL && lines[1] != lines[0]};
+    for (int word = 0; word < w->words - 2; word++) {
+        const int first = word * WORD, stop = first + WORD < t->half_cols ? first + WORD : t->half_cols;
+        uint64_t some = 0, not_all = 0;
+        for (int node = first; node < stop; node += TILE) {
+            const int x = 2 * node;
+            const float *const at[2] = {from[0] + x, from[1] + x};
+            float *const into[2] = {keeps[0] ? to[0] + x : drawn[0], keeps[1] ? to[1] + x : drawn[1]};
+            int16_t *const alpha[2] = {offset[0] + x, offset[1] + x};
+            PREFETCH(next[0] + x);
+            PREFETCH(next[1] + x);
+            const uint64_t found =
+                x + SPAN <= t->cols
+                    ? survey_tile(t, at, into, alpha, uncertainty + node, sampled + node, level, scale)
+                    : survey_rim(t, at, into, alpha, uncertainty + node, sampled + node, level, scale, t->cols - x);
+            some |= (found & ALL_NODES) << (node - first);
+            not_all |= (found >> TILE) << (node - first);
+        }
+        w->some[row * w->words + word] = some;
+        w->not_all[row * w->words + word] = not_all;
+        w->soft[row * w->words + word] = some & not_all;
+    }
     memset(uncertainty + t->half_cols, 0, sizeof(float) * TILE);
 }
 
@@ -353,6 +379,7 @@ INLINED void learn_row(const Task *t, const Work *w, const Plane *colours, int r
     float *sums = w->sums + (Py_ssize_t)(row % (2 * radius + 1)) * MOMENTS * w->stride;
     bits_near(w->wanted + top * w->words, bottom - top + 1, w->words, 0, w->near[0], w->near[1]);
     const int count = bits_runs(w->near[1], t->half_cols, TILE, w->tiles);
+    const Py_ssize_t stride = w->stride;
     float terms[2][MOMENTS][AROUND];
     for (int tile = 0; tile <= count; tile++) {
         float(*term)[AROUND] = terms[tile % 2];
@@ -361,11 +388,12 @@ INLINED void learn_row(const Task *t, const Work *w, const Plane *colours, int r
         if (tile == 0)
             continue;
         term = terms[1 - tile % 2]; /* what was written last is still on its way to the cache */
-        for (int k = 0; k < MOMENTS; k++) {
+        float *to = sums + w->tiles[tile - 1];
+        for (int k = 0; k < MOMENTS; k++, to += stride) {
             Lanes total = {0};
             for (int d = 0; d <= 2 * radius; d++)
                 lanes_add(&total, term[k] + d);
-            copy_lanes(sums + k * w->stride + w->tiles[tile - 1], &total, sizeof total);
+            copy_lanes(to, &total, sizeof total);
         }
     }
 }
@@ -418,13 +446,16 @@ INLINED void foreground(const Task *t, const Moments sum, const Result *r, int r
     }
     for (int k = 0; k < 3; k++) {
         const float scale = k ? 255 / t->chroma_scale : 255;
+        int32_t value[TILE];
         uint16_t code[TILE];
         EACH_LANE(i, TILE) {
             float all = sum[IY + k][i], person = sum[MY + k][i];
             float front = (person + 0.02f * all) * person_part[i], back = (1.02f * all - person) * room_part[i];
             float colour = (front + 0.5f * (front - back)) * scale + 128.5f;
-            code[i] = (uint16_t)((int)most(least(colour, light), dark) * 0x0101);
+            value[i] = (int)most(least(colour, light), dark) * 0x0101;
         }
+        EACH_LANE(i, TILE) /* by itself, for compilers choose registers by the smallest elements of a loop */
+            code[i] = (uint16_t)value[i];
         uint8_t *colour = r->colour[k] + (Py_ssize_t)2 * row * t->cols + start;
         copy_wide(colour, code, count, 1);
         if (2 * row + 1 < t->rows)
@@ -445,10 +476,11 @@ INLINED void fit_row(const Task *t, const Work *w, int row, const Result *r, con
     for (int tile = 0; tile < w->needed_count[row]; tile++) {
         const int x = w->needed[row * w->most + tile];
         Moments sum;
-        for (int k = 0; k < MOMENTS; k++) {
+        Py_ssize_t at = x;
+        for (int k = 0; k < MOMENTS; k++, at += stride) {
             Lanes total = {0};
             for (int y = 0; y < kept; y++)
-                lanes_add(&total, rows[y] + k * stride + x);
+                lanes_add(&total, rows[y] + at);
             copy_lanes(sum[k], &total, sizeof total);
         }
         solve(t, sum, fits + x, stride);
@@ -467,6 +499,11 @@ INLINED void smooth_row(const Task *t, const Work *w, int row, const int reach)
     const int top = row - reach < 0 ? 0 : row - reach;
     const int bottom = row + reach >= t->half_rows ? t->half_rows - 1 : row + reach;
     const float per_row = 1 / (float)(bottom - top + 1), sharpness = t->sharpness;
+    const float *rows[2 * MAX_RADIUS + 1];
+    for (int y = 0; y < kept; y++) {
+        const int at = row - reach + y;
+        rows[y] = w->fits + (at < top || at > bottom ? kept : at % kept) * FITS * stride;
+    }
     float *fields = w->fields + row % 2 * FIELDS * stride;
     const float *share = w->share + (Py_ssize_t)row * stride;
     const uint64_t *fitted = w->fitted + row * w->words;
@@ -485,9 +522,9 @@ INLINED void smooth_row(const Task *t, const Work *w, int row, const int reach)
         for (int k = 0; k < FITS; k++) {
             Lanes all = {0};
             float total[TILE];
-            for (int y = top; y <= bottom; y++)
+            for (int y = 0; y < kept; y++)
                 for (int d = -reach; d <= reach; d++)
-                    lanes_add(&all, w->fits + (y % kept * FITS + k) * stride + x + d);
+                    lanes_add(&all, rows[y] + k * stride + x + d);
             copy_lanes(total, &all, sizeof total);
             const float scale = k == GAIN_U || k == GAIN_V ? t->chroma_scale : 1;
             const float middle = k == INTERCEPT ? 0.5f - 0.5f * sharpness : 0;
@@ -710,7 +747,7 @@ static void *work_create(Work *w, const Task *t)
     w->words = bits_words(t->half_cols);
     const size_t rows = (size_t)t->half_rows, stride = (size_t)w->stride, most = (size_t)w->most;
     const size_t words = (size_t)w->words;
-    const size_t kept = 2 * (size_t)t->radius + 2, averaged = 2 * (size_t)t->smoothing + 1;
+    const size_t kept = 2 * (size_t)t->radius + 2, averaged = 2 * (size_t)t->smoothing + 2;
     const size_t mask = (size_t)t->rows * (size_t)w->wide;
     const size_t floats = mask + stride * (3 * rows + kept * MOMENTS + averaged * FITS + 2 * FIELDS + 3);
     char *memory = PyMem_Malloc(sizeof(float) * floats + sizeof(int) * (rows * most + rows + most) +
