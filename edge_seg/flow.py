@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -46,8 +46,7 @@ class FlowSettings:
 DEFAULTS = FlowSettings()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
+class Prepared(NamedTuple):
     """A picture and its pyramid, laid out for matching: a copy, so that nothing can change it.
 
     Each picture is matched twice, as `current` and then as `previous`; prepared once, it costs half.

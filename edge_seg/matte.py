@@ -77,7 +77,7 @@ def refine(mask: Mask, small: Yuv444, settings: MatteSettings) -> Alpha:
     if settings.quality == "fast":
         offset = np.empty(shape, np.int16)
         draw_out(mask.probability, offset, LEVEL)
-        return Alpha(offset=offset, seq=mask.seq)
+        return Alpha(offset, mask.seq)
     gain, offset = np.empty((3, *shape), np.int16), np.empty(shape, np.int16)
     foreground = np.empty((3, *shape), np.uint8)
     kernel(
@@ -85,7 +85,7 @@ def refine(mask: Mask, small: Yuv444, settings: MatteSettings) -> Alpha:
         settings.radius, settings.smoothing, _PASSES[settings.quality], settings.epsilon, _CHROMA_SCALE,
         _WEIGHT_FLOOR, *_UNCERTAINTY, _SHARPNESS, LEVEL, _STEEPEST, _NEGLIGIBLE,
     )  # fmt: skip
-    return Alpha(offset=offset, seq=mask.seq, gain=gain, foreground=foreground)
+    return Alpha(offset, mask.seq, gain, foreground)
 
 
 def render(alpha: Alpha, picture: I420) -> U8:

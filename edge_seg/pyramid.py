@@ -9,7 +9,7 @@ pass over the three planes, with the same result.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -18,8 +18,7 @@ from edge_seg import kernels
 from edge_seg.types import I420, U8, Matrix
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Yuv444:
+class Yuv444(NamedTuple):
     """A small picture with all three planes at one size, limited range."""
 
     y: U8

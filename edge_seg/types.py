@@ -141,8 +141,7 @@ class Frame:
     """The same picture small, where the camera made it beside the full one (Raspberry Pi's ISP)."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Mask:
+class Mask(NamedTuple):
     """Where the person is in one frame, at the model's resolution."""
 
     probability: F32
@@ -191,8 +190,7 @@ class BlockFlow(NamedTuple):
         return likely
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Alpha:
+class Alpha(NamedTuple):
     """How much of the person shows at each pixel of one frame, kept in the form that makes upsampling cheap.
 
     alpha(x) = clip(offset(x) + gain(x) . (colour(x) - 128) / 255, 0, 1), with `gain` and `offset` upsampled bilinearly

@@ -64,7 +64,7 @@ def test_another_model_or_other_pictures_are_run_anew(tmp_path, change):
     elif change == "one pixel":
         other.smalls[2].v[8, 15] ^= 1
     elif change == "matrix":
-        other = replace(other, smalls=tuple(replace(s, matrix=Matrix.BT709) for s in other.smalls))
+        other = replace(other, smalls=tuple(s._replace(matrix=Matrix.BT709) for s in other.smalls))
     elif change == "model":
         model = "other model"
     elif change == "runtime":

@@ -1,7 +1,5 @@
 """Every method on a clip, and the late-mask test: which mask is there when."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -96,7 +94,7 @@ def test_ours_carries_what_hold_leaves_behind(delay):
 def test_no_target_mask_is_an_empty_one():
     # A cut, and no mask of the new scene yet: viewers see no person.
     clip = moving(4)
-    dark, bright = clip.smalls[0], replace(clip.smalls[1], y=255 - clip.smalls[1].y)
+    dark, bright = clip.smalls[0], clip.smalls[1]._replace(y=255 - clip.smalls[1].y)
     ours = methods.Ours(Settings())
     ours.advance(dark)
     assert ours.target().max() == 0  # nothing was ever observed
