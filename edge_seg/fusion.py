@@ -211,11 +211,9 @@ class Fusion:
     def _forget_before(self, seq: int) -> bool:
         """Forgets the steps before frame `seq`, of which no mask will come any more. False if it is not known."""
         steps = self._steps
-        if not any(step.seq == seq for step in steps):
-            return False
-        while steps[0].seq != seq:
+        while len(steps) > 1 and steps[0].seq < seq:
             steps.popleft()
-        return True
+        return bool(steps) and steps[0].seq == seq
 
     def _uncertainty(self, measured: F32) -> F32:
         variance = np.empty_like(measured)
