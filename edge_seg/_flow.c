@@ -535,34 +535,22 @@ static Py_ssize_t bytes_of(int width, int height)
     return bytes;
 }
 
-static PyObject *prepared_bytes(PyObject *self, PyObject *args)
+static PyObject *prepare(PyObject *self, PyObject *array)
 {
     (void)self;
-    int height, width;
-    if (!PyArg_ParseTuple(args, "ii", &height, &width) || check_sides(width, height) < 0)
+    Plane picture;
+    if (plane_get(&picture, array, 'B', 0, "picture") < 0)
         return NULL;
-    return PyLong_FromSsize_t(bytes_of(width, height));
-}
-
-static PyObject *prepare(PyObject *self, PyObject *args)
-{
-    (void)self;
-    PyObject *objects[2], *result = NULL;
-    if (!PyArg_ParseTuple(args, "OO", &objects[0], &objects[1]))
-        return NULL;
-    Plane picture, memory;
-    if (plane_get(&picture, objects[0], 'B', 0, "picture") < 0)
-        return NULL;
-    if (plane_get(&memory, objects[1], 'B', 1, "memory") == 0) {
-        int width = (int)picture.cols, height = (int)picture.rows;
-        if (check_sides(width, height) == 0 && check_shape(&memory, 1, bytes_of(width, height), "memory") == 0) {
-            Level levels[LEVELS_MAX];
-            int count = levels_of(width, height, memory.data, levels);
-            for (int i = 0; i < count; i++)
-                level_fill(&levels[i], &picture, i ? &levels[i - 1] : NULL);
-            result = PyFloat_FromDouble(level_mean(&levels[count - 1]));
-        }
-        plane_release(&memory);
+    PyObject *memory = NULL, *result = NULL;
+    int width = (int)picture.cols, height = (int)picture.rows;
+    if (check_sides(width, height) == 0)
+        memory = PyBytes_FromStringAndSize(NULL, bytes_of(width, height));
+    if (memory != NULL) {
+        Level levels[LEVELS_MAX];
+        int count = levels_of(width, height, (unsigned char *)PyBytes_AsString(memory), levels);
+        for (int i = 0; i < count; i++)
+            level_fill(&levels[i], &picture, i ? &levels[i - 1] : NULL);
+        result = Py_BuildValue("Nd", memory, level_mean(&levels[count - 1]));
     }
     plane_release(&picture);
     return result;
@@ -692,9 +680,7 @@ done:
 }
 
 static PyMethodDef methods[] = {
-    {"prepared_bytes", prepared_bytes, METH_VARARGS, "prepared_bytes(height, width)\n\nWhat `prepare` fills for such a picture."},
-    {"prepare", prepare, METH_VARARGS,
-     "prepare(picture, memory) -> mean\n\nFills `memory` with the picture's levels; see edge_seg.flow.prepare."},
+    {"prepare", prepare, METH_O, "prepare(picture) -> (memory, mean)\n\nThe picture's levels; see edge_seg.flow.prepare."},
     {"estimate", estimate, METH_VARARGS,
      "estimate(previous, current, height, width, hint, active, steps, residual, texture, block_px, levels, search_px, "
      "penalty) -> mean residual\n\n"

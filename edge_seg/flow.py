@@ -52,8 +52,8 @@ class Prepared(NamedTuple):
     Each picture is matched twice, as `current` and then as `previous`; prepared once, it costs half.
     """
 
-    memory: U8
-    """What `_flow.c` reads. Shape: (bytes,)."""
+    memory: bytes
+    """What `_flow.c` reads."""
     shape: tuple[int, int]
     """(height, width) of the picture."""
     mean: float
@@ -63,15 +63,16 @@ class Prepared(NamedTuple):
         """A copy of the picture. Shape: `shape`."""
         height, width = self.shape
         columns = width + 2 * BORDER
-        pairs = self.memory[: (height + 2 * BORDER - 1) * columns * 2].reshape(-1, columns, 2)
+        finest = np.frombuffer(self.memory, np.uint8, (height + 2 * BORDER - 1) * columns * 2)
+        pairs = finest.reshape(-1, columns, 2)
         return np.ascontiguousarray(pairs[BORDER : BORDER + height, BORDER : BORDER + width, 0])
 
 
 def prepare(picture: U8) -> Prepared:
     """`picture`: (h, w), uint8 luma, 1 to 2048 pixels a side, rows contiguous."""
     height, width = picture.shape
-    memory = np.empty(_native.prepared_bytes(height, width), np.uint8)
-    return Prepared(memory, (height, width), _native.prepare(picture, memory))
+    memory, mean = _native.prepare(picture)
+    return Prepared(memory, (height, width), mean)
 
 
 def estimate(

@@ -46,11 +46,6 @@ def _bytes(height: int, width: int) -> int:
     return (height + 2 * BORDER - 1) * 2 * (width + 2 * BORDER)
 
 
-def prepared_bytes(height: int, width: int) -> int:
-    """What `prepare` fills for such a picture."""
-    return sum(_bytes(*side) for side in _sides(height, width))
-
-
 def _halve(picture: U8) -> U8:
     height, width = picture.shape
     even = np.pad(picture, ((0, height % 2), (0, width % 2)), "edge").astype(np.uint16)
@@ -60,23 +55,22 @@ def _halve(picture: U8) -> U8:
     return mean
 
 
-def prepare(picture: U8, memory: U8) -> float:
-    """Fills `memory` with the picture's levels, and returns the mean of the smallest; see edge_seg.flow.prepare."""
-    offset = 0
-    for index, side in enumerate(_sides(*picture.shape)):
+def prepare(picture: U8) -> tuple[bytes, float]:
+    """The picture's levels, and the mean of the smallest; see edge_seg.flow.prepare."""
+    levels = []
+    for index, _ in enumerate(_sides(*picture.shape)):
         if index:
             picture = _halve(picture)
         padded = np.pad(picture, BORDER, "edge")
-        memory[offset : offset + _bytes(*side)] = np.stack([padded[:-1], padded[1:]], -1).ravel()
-        offset += _bytes(*side)
-    return float(picture.sum(dtype=np.int64)) / picture.size
+        levels.append(np.stack([padded[:-1], padded[1:]], -1).tobytes())
+    return b"".join(levels), float(picture.sum(dtype=np.int64)) / picture.size
 
 
-def _levels(memory: U8, height: int, width: int) -> list[U8]:
+def _levels(memory: bytes, height: int, width: int) -> list[U8]:
     """The levels in `memory`, each with its replicated border."""
     levels, offset = [], 0
     for side in _sides(height, width):
-        pairs = memory[offset : offset + _bytes(*side)].reshape(-1, side[1] + 2 * BORDER, 2)
+        pairs = np.frombuffer(memory, np.uint8, _bytes(*side), offset).reshape(-1, side[1] + 2 * BORDER, 2)
         levels.append(np.concatenate([pairs[:, :, 0], pairs[-1:, :, 1]]))
         offset += _bytes(*side)
     return levels
@@ -279,8 +273,8 @@ def _divide(pair: _Pair, found: _Found, block: int, active: U8 | None) -> _Found
 
 
 def estimate(
-    previous: U8,
-    current: U8,
+    previous: bytes,
+    current: bytes,
     height: int,
     width: int,
     hint: I16 | None,
@@ -293,7 +287,7 @@ def estimate(
     search: int,
     penalty: int,
 ) -> float:
-    """Fills steps, residual and texture from what `prepare` filled, and returns the mean residual; see
+    """Fills steps, residual and texture from what `prepare` returned, and returns the mean residual; see
     edge_seg.flow.estimate."""
     before, now = _levels(previous, height, width)[:levels], _levels(current, height, width)[:levels]
     if np.array_equal(before[0], now[0]):
