@@ -24,11 +24,9 @@ class Pipeline:
     def __init__(self, config: Config, grid: tuple[int, int], times: StageTimes) -> None:
         """`grid` is the (width, height) that the model looks at; flow and masks live on it."""
         self.grid = grid
-        self._flow_settings = config.flow
-        self._matte_settings = config.matte
-        self._privacy = config.privacy
         self._times = times
         self._fusion = Fusion(config.fusion)
+        self.adjust(config)
         self._previous: Yuv444 | None = None
         self._current: Yuv444 | None = None
         self._prepared: flow.Prepared | None = None
@@ -41,6 +39,7 @@ class Pipeline:
         self._flow_settings = config.flow
         self._matte_settings = config.matte
         self._privacy = config.privacy
+        self._max_mask_age_ns = config.privacy.max_mask_age_ms * 1e6
         self._fusion.adjust(config.fusion)
 
     def spend(self, plan: Plan) -> None:
@@ -91,7 +90,7 @@ class Pipeline:
     def target(self, now_ns: int) -> Mask | None:
         """The target mask of the current frame; None when there is none, or none fresh enough to trust."""
         mask = self._fusion.target()
-        if mask is None or now_ns - mask.observed_ns > self._privacy.max_mask_age_ms * 1e6:
+        if mask is None or now_ns - mask.observed_ns > self._max_mask_age_ns:
             return None
         return mask
 
