@@ -51,7 +51,7 @@ typedef struct {
     float *mask;        /* rows x wide: the mask, its ends drawn out to 0 and 1; later alpha at the nodes */
     float *sampled;     /* half_rows x stride: the mask at the nodes */
     float *uncertainty; /* half_rows x stride: mean of 4 p (1 - p) of four nodes, 0 beyond the grid */
-    float *share;       /* half_rows x stride: how far the fit replaces the mask, 0 to 1 */
+    float *share;       /* half_rows x stride: how far the fit replaces the mask, 0 to 1, where it does */
     float *sums;        /* (2 radius + 2) x MOMENTS x stride: of the newest rows, the sums over a window's width; row
                            by row modulo their number, and zeros */
     float *fits;        /* (2 smoothing + 2) x FITS x stride: the newest rows of fits, likewise */
@@ -70,8 +70,6 @@ typedef struct {
     int *needed;        /* half_rows x most: first nodes of the tiles over what is wanted */
     int *needed_count;  /* [half_rows] */
     int *tiles;         /* [most]: of a row, for the moment */
-    char *cleared;      /* where what has to be zero at first lies: */
-    size_t cleared_bytes;
 } Work;
 
 #define ROW(plane, row) ((plane)->data + (Py_ssize_t)(row) * (plane)->stride)
@@ -191,25 +189,31 @@ INLINED int examine(const float *restrict above, const float *restrict below, fl
 INLINED int survey_tile(const Task *t, const float *const from[2], float *const to[2], int16_t *const offset[2],
                         float *restrict uncertainty, float *restrict sampled, float level, float scale)
 {
-    const int found = draw(t, from[0], from[1], to[0], to[1], level, scale);
+    float drawn[2][SPAN];
+    const int found = draw(t, from[0], from[1], drawn[0], drawn[1], level, scale);
+    for (int k = 0; k < 2; k++)
+        copy_lanes(to[k], drawn[k], sizeof drawn[k]);
     if (found == (SOME | NOT_ALL)) {
         for (int k = 0; k < 2; k++)
             EACH_LANE(i, SPAN)
-                offset[k][i] = fixed_alpha(to[k][i]);
-        return examine(to[0], to[1], uncertainty, sampled);
+                offset[k][i] = fixed_alpha(drawn[k][i]);
+        return examine(drawn[0], drawn[1], uncertainty, sampled);
     }
     const int16_t alpha = found == SOME ? ALPHA_ONE : 0;
+    const float sample = found == SOME ? 1 : 0;
     for (int k = 0; k < 2; k++)
         EACH_LANE(i, SPAN)
             offset[k][i] = alpha;
-    EACH_LANE(i, TILE)
-        sampled[i] = found == SOME ? 1 : 0;
+    EACH_LANE(i, TILE) {
+        sampled[i] = sample;
+        uncertainty[i] = 0;
+    }
     return found == SOME ? ALL_NODES : ALL_NODES << TILE;
 }
 
-/* The last tile of a row where the grid does not fill it: its last node stands for what is beyond. */
-INLINED int survey_rim(const Task *t, const float *const from[2], float *const to[2], int16_t *const offset[2],
-                       float *uncertainty, float *sampled, float level, float scale, int count)
+/* The same where the grid ends within the columns: its last node stands for what is beyond. */
+WIDE static int survey_rim(const Task *t, const float *const from[2], float *const to[2], int16_t *const offset[2],
+                           float *uncertainty, float *sampled, float level, float scale, int count)
 {
     float rim[2][SPAN];
     int16_t rim_offset[2][SPAN];
@@ -229,41 +233,44 @@ INLINED int survey_rim(const Task *t, const float *const from[2], float *const t
 WIDE static void survey(const Task *t, const Work *w, const Plane *mask, const Result *r, int row)
 {
     const float level = mask ? t->level : 0, scale = mask ? 1 / (1 - 2 * t->level) : 1;
-    const int lines[2] = {2 * row, 2 * row + 1 < t->rows ? 2 * row + 1 : 2 * row};
     float *uncertainty = w->uncertainty + (Py_ssize_t)row * w->stride;
     float *sampled = w->sampled + (Py_ssize_t)row * w->stride;
     const float *from[2], *next[2];
-    float *to[2], drawn[2][SPAN];
+    float *to[2];
     int16_t *offset[2];
     for (int k = 0; k < 2; k++) {
-        to[k] = w->mask + (Py_ssize_t)lines[k] * w->wide;
-        from[k] = mask ? (const float *)ROW(mask, lines[k]) : to[k];
-        next[k] = mask && lines[k] + 2 < t->rows ? (const float *)ROW(mask, lines[k] + 2) : from[k];
-        offset[k] = result_at(t, r, INTERCEPT, lines[k], 0);
+        const int line = 2 * row + k < t->rows ? 2 * row + k : 2 * row;
+        to[k] = w->mask + (Py_ssize_t)line * w->wide;
+        from[k] = mask ? (const float *)ROW(mask, line) : to[k];
+        next[k] = mask && line + 2 < t->rows ? (const float *)ROW(mask, line + 2) : from[k];
+        offset[k] = result_at(t, r, INTERCEPT, line, 0);
     }
-    const int keeps[2] = {mask != NULL, mask != NULL && lines[1] != lines[0]};
     for (int word = 0; word < w->words - 2; word++) {
-        const int first = word * WORD, stop = first + WORD < t->half_cols ? first + WORD : t->half_cols;
+        const int first = word * WORD, count = t->half_cols - first < WORD ? t->half_cols - first : WORD;
         uint64_t some = 0, not_all = 0;
-        for (int node = first; node < stop; node += TILE) {
-            const int x = 2 * node;
-            const float *const at[2] = {from[0] + x, from[1] + x};
-            float *const into[2] = {keeps[0] ? to[0] + x : drawn[0], keeps[1] ? to[1] + x : drawn[1]};
+        for (int node = 0; node < count; node += TILE) {
+            const Py_ssize_t at = first + node, x = 2 * at;
+            const float *const here[2] = {from[0] + x, from[1] + x};
+            float *const into[2] = {to[0] + x, to[1] + x};
             int16_t *const alpha[2] = {offset[0] + x, offset[1] + x};
             PREFETCH(next[0] + x);
             PREFETCH(next[1] + x);
-            const uint64_t found =
-                x + SPAN <= t->cols
-                    ? survey_tile(t, at, into, alpha, uncertainty + node, sampled + node, level, scale)
-                    : survey_rim(t, at, into, alpha, uncertainty + node, sampled + node, level, scale, t->cols - x);
-            some |= (found & ALL_NODES) << (node - first);
-            not_all |= (found >> TILE) << (node - first);
+            const int left = t->cols - (int)x;
+            const uint64_t found = (uint64_t)(
+                left >= SPAN ? survey_tile(t, here, into, alpha, uncertainty + at, sampled + at, level, scale)
+                             : survey_rim(t, here, into, alpha, uncertainty + at, sampled + at, level, scale, left));
+            some |= (found & ALL_NODES) << node;
+            not_all |= (found >> TILE) << node;
         }
         w->some[row * w->words + word] = some;
         w->not_all[row * w->words + word] = not_all;
         w->soft[row * w->words + word] = some & not_all;
     }
-    memset(uncertainty + t->half_cols, 0, sizeof(float) * TILE);
+    for (int k = 0; k < 2; k++) { /* the padding */
+        float *padded = k ? sampled : uncertainty;
+        memset(padded - LEFT, 0, sizeof(float) * LEFT);
+        memset(padded + t->half_cols, 0, sizeof(float) * RIGHT);
+    }
 }
 
 /* How far the fit replaces the mask: from the mean uncertainty in the window. */
@@ -323,10 +330,12 @@ WIDE static void want(const Task *t, const Work *w, const Plane *colours, int ro
         wanted[i] = (w->near[1][i] & w->near[2][i]) | w->near[3][i];
     int *needed = w->needed + (Py_ssize_t)row * w->most, count = bits_runs(wanted, t->half_cols, TILE, needed);
     w->needed_count[row] = count;
-    for (int tile = 0; tile < count; tile++)
-        for (int k = 0; k < 3; k++)
-            for (int line = 2 * row; line < 2 * row + 2 && line < t->rows; line++)
-                PREFETCH(ROW(&colours[k], line) + 2 * needed[tile]);
+    for (int k = 0; k < 3; k++)
+        for (int line = 2 * row; line < 2 * row + 2 && line < t->rows; line++) {
+            const uint8_t *codes = ROW(&colours[k], line);
+            for (int tile = 0; tile < count; tile++)
+                PREFETCH(codes + 2 * needed[tile]);
+        }
 }
 
 /* The moments of `width` nodes from `first` on. Colours are centred, so that variances do not drown in rounding. */
@@ -512,11 +521,12 @@ INLINED void smooth_row(const Task *t, const Work *w, int row, const int reach)
             memset(fields + k * stride + w->needed[(row - 2) * w->most + tile], 0, sizeof(float) * TILE);
     for (int tile = 0; tile < w->needed_count[row]; tile++) {
         const int x = w->needed[row * w->most + tile];
-        if (!(bits_from(fitted, x) & ALL_NODES))
+        const int32_t here = (int32_t)(bits_from(fitted, x) & ALL_NODES);
+        if (here == 0)
             continue;
         float part[TILE], steep[TILE];
         EACH_LANE(i, TILE) {
-            part[i] = share[x + i];
+            part[i] = (here & bit_of[i]) ? share[x + i] : 0;
             steep[i] = w->smooth_part[x + i] * per_row * part[i] * sharpness;
         }
         for (int k = 0; k < FITS; k++) {
@@ -543,7 +553,10 @@ INLINED void apply(const Task *t, float (*restrict field)[SPAN], const uint8_t *
                    int16_t *const to[FITS])
 {
     const float zero = t->zero, one = t->one, limit = t->limit;
-    const uint8_t *y = code[0], *u = code[1], *v = code[2];
+    int16_t y[SPAN], u[SPAN], v[SPAN]; /* bytes in the loop would halve its registers */
+    codes_load(code[0], y);
+    codes_load(code[1], u);
+    codes_load(code[2], v);
     EACH_LANE(i, SPAN) {
         float fit = field[GAIN_Y][i] * (float)(y[i] - 128) + field[GAIN_U][i] * (float)(u[i] - 128) +
                     field[GAIN_V][i] * (float)(v[i] - 128);
@@ -559,44 +572,58 @@ INLINED void apply(const Task *t, float (*restrict field)[SPAN], const uint8_t *
     }
 }
 
-/* From one row of the half grid to two of the full one, odd rows and columns between two nodes; and what alpha is at
- * the nodes then, into the mask. */
+/* From two rows of nodes to two of the full grid, odd rows and columns between two nodes. */
+INLINED void spread(const float *upper, const float *lower, Py_ssize_t stride, float (*restrict even)[SPAN],
+                    float (*restrict odd)[SPAN])
+{
+    for (int k = 0; k < FIELDS; k++, upper += stride, lower += stride)
+        EACH_LANE(i, TILE) {
+            float across = upper[i] + upper[i + 1];
+            even[k][2 * i] = upper[i];
+            even[k][2 * i + 1] = 0.5f * across;
+            odd[k][2 * i] = 0.5f * (upper[i] + lower[i]);
+            odd[k][2 * i + 1] = 0.25f * (across + lower[i] + lower[i + 1]);
+        }
+}
+
+/* The same as `apply` where the grid ends within the columns. */
+WIDE static void apply_rim(const Task *t, float (*restrict field)[SPAN], const uint8_t *const code[3], float *restrict mask,
+                       int16_t *const to[FITS], int count)
+{
+    uint8_t rim[3][SPAN] = {{0}};
+    int16_t rim_to[FITS][SPAN];
+    for (int k = 0; k < 3; k++)
+        memcpy(rim[k], code[k], (size_t)count);
+    const uint8_t *const full[3] = {rim[0], rim[1], rim[2]};
+    int16_t *const full_to[FITS] = {rim_to[0], rim_to[1], rim_to[2], rim_to[3]};
+    apply(t, field, full, mask, full_to);
+    for (int k = 0; k < FITS; k++)
+        memcpy(to[k], rim_to[k], (size_t)count * sizeof(int16_t));
+}
+
+/* From one row of the half grid to two of the full one; and what alpha is at the nodes then, into the mask. */
 WIDE static void expand(const Task *t, const Work *w, const Plane *colours, const Result *r, int row)
 {
     const int below = row + 1 < t->half_rows ? row + 1 : row, stride = w->stride;
+    const int lines[2] = {2 * row, 2 * row + 1}, line_count = 2 * row + 1 < t->rows ? 2 : 1;
     const float *upper = w->fields + row % 2 * FIELDS * stride, *lower = w->fields + below % 2 * FIELDS * stride;
     const uint64_t *fitted = w->fitted + row * w->words, *under = w->fitted + below * w->words;
     for (int tile = 0; tile < w->needed_count[row]; tile++) {
-        const int x = w->needed[row * w->most + tile], start = 2 * x, count = t->cols - start;
+        const int x = w->needed[row * w->most + tile], start = 2 * x;
         if (!((bits_from(fitted, x) | bits_from(under, x)) & (ALL_NODES << 1 | 1)))
             continue;
         float field[2][FIELDS][SPAN];
-        for (int k = 0; k < FIELDS; k++) {
-            const float *a = upper + k * stride + x, *b = lower + k * stride + x;
-            float *restrict even = field[0][k], *restrict odd = field[1][k];
-            EACH_LANE(i, TILE) {
-                float across = a[i] + a[i + 1];
-                even[2 * i] = a[i];
-                even[2 * i + 1] = 0.5f * across;
-                odd[2 * i] = 0.5f * (a[i] + b[i]);
-                odd[2 * i + 1] = 0.25f * (across + b[i] + b[i + 1]);
-            }
-        }
-        for (int fine = 0; fine < 2 && 2 * row + fine < t->rows; fine++) {
-            const int line = 2 * row + fine;
-            const uint8_t *code[3];
-            uint8_t rim[3][SPAN] = {{0}};
-            int16_t *to[FITS], rim_to[FITS][SPAN];
-            for (int k = 0; k < FITS; k++)
-                to[k] = count < SPAN ? rim_to[k] : result_at(t, r, k, line, start);
-            for (int k = 0; k < 3; k++) {
-                code[k] = ROW(&colours[k], line) + start;
-                if (count < SPAN)
-                    code[k] = memcpy(rim[k], code[k], (size_t)count);
-            }
-            apply(t, field[fine], code, w->mask + (Py_ssize_t)line * w->wide + start, to);
-            for (int k = 0; count < SPAN && k < FITS; k++)
-                memcpy(result_at(t, r, k, line, start), to[k], (size_t)count * sizeof(int16_t));
+        spread(upper + x, lower + x, stride, field[0], field[1]);
+        for (int fine = 0; fine < line_count; fine++) {
+            const Py_ssize_t at = (Py_ssize_t)lines[fine] * t->cols + start;
+            const uint8_t *const code[3] = {ROW(&colours[0], lines[fine]) + start, ROW(&colours[1], lines[fine]) + start,
+                                            ROW(&colours[2], lines[fine]) + start};
+            int16_t *const to[FITS] = {r->gain[0] + at, r->gain[1] + at, r->gain[2] + at, r->offset + at};
+            float *mask = w->mask + (Py_ssize_t)lines[fine] * w->wide + start;
+            if (start + SPAN <= t->cols)
+                apply(t, field[fine], code, mask, to);
+            else
+                apply_rim(t, field[fine], code, mask, to, t->cols - start);
         }
     }
 }
@@ -636,7 +663,7 @@ WIDE static void smooth(const Task *t, const Work *w, int row)
 
 static void one_pass(const Task *t, const Work *w, const Plane *mask, const Plane *colours, const Result *r)
 {
-    memset(w->cleared, 0, w->cleared_bytes);
+    memset(w->fields - LEFT, 0, sizeof(float) * 2 * FIELDS * (size_t)w->stride);
     for (int k = 0; k < 3; k++)
         memset(r->gain[k], 0, sizeof(int16_t) * (size_t)t->rows * (size_t)t->cols);
     for (int row = 0; row < t->half_rows; row++)
@@ -758,6 +785,10 @@ static void *work_create(Work *w, const Task *t)
     }
     cursor = (char *)(((uintptr_t)memory + 31) & ~(uintptr_t)31);
     w->mask = (float *)carve(&cursor, sizeof(float) * mask) + 2 * LEFT;
+    w->sampled = (float *)carve(&cursor, sizeof(float) * rows * stride) + LEFT;
+    w->uncertainty = (float *)carve(&cursor, sizeof(float) * rows * stride) + LEFT;
+    w->share = (float *)carve(&cursor, sizeof(float) * rows * stride) + LEFT;
+    w->fields = (float *)carve(&cursor, sizeof(float) * 2 * FIELDS * stride) + LEFT;
     w->needed = carve(&cursor, sizeof(int) * rows * most);
     w->needed_count = carve(&cursor, sizeof(int) * rows);
     w->tiles = carve(&cursor, sizeof(int) * most);
@@ -769,18 +800,12 @@ static void *work_create(Work *w, const Task *t)
     w->wanted = (uint64_t *)carve(&cursor, sizeof(uint64_t) * rows * words) + 1;
     for (int k = 0; k < 4; k++)
         w->near[k] = (uint64_t *)carve(&cursor, sizeof(uint64_t) * words) + 1;
-    w->sampled = (float *)carve(&cursor, sizeof(float) * rows * stride) + LEFT;
     w->sums = (float *)carve(&cursor, sizeof(float) * kept * MOMENTS * stride) + LEFT;
     w->fits = (float *)carve(&cursor, sizeof(float) * averaged * FITS * stride) + LEFT;
     w->inside = (float *)carve(&cursor, sizeof(float) * stride) + LEFT;
     w->window_part = (float *)carve(&cursor, sizeof(float) * stride) + LEFT;
     w->smooth_part = (float *)carve(&cursor, sizeof(float) * stride) + LEFT;
     memset(zeros, 0, (size_t)(cursor - zeros));
-    w->cleared = cursor;
-    w->uncertainty = (float *)carve(&cursor, sizeof(float) * rows * stride) + LEFT;
-    w->share = (float *)carve(&cursor, sizeof(float) * rows * stride) + LEFT;
-    w->fields = (float *)carve(&cursor, sizeof(float) * 2 * FIELDS * stride) + LEFT;
-    w->cleared_bytes = (size_t)(cursor - w->cleared);
     const int reach[2] = {t->radius, t->smoothing}, last = t->half_cols - 1;
     for (int x = 0; x <= last; x++) {
         w->inside[x] = 1;
