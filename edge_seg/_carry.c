@@ -38,6 +38,7 @@ typedef struct {
     unsigned char *kind;    /* of each tile: how it is fetched */
     unsigned char *busy;    /* whether the mask differs in the windows of each tile, and it is not calm */
     unsigned char *wanted;  /* whether such windows reach into it */
+    unsigned char *changed; /* of each column of a row of tiles: whether it shows something else than before */
     float *least, *most;    /* in the windows of a row of tiles, with a rim of RADIUS */
     float *growth;          /* of the variance of each of a row of tiles */
     /* What windows of busy tiles see (_fusion.h), each from the element (0, 0) on, with a rim of RADIUS: colours from the
@@ -256,20 +257,29 @@ WIDE static void spread_scan(const Carry *c, int ty)
         high[x] -= low[x];
 }
 
+/* Marks the columns in which a row shows something else than before. */
+WIDE static void row_changes(const unsigned char *restrict was, const unsigned char *restrict is, int cols, unsigned char *restrict changed)
+{
+    for (int x = 0; x < cols; x++) {
+        const unsigned char more = is[x] > was[x] ? is[x] : was[x], less = is[x] > was[x] ? was[x] : is[x];
+        changed[x] |= (unsigned char)(more - less) > CALM;
+    }
+}
+
+/* The same of a row of tiles. */
+static void changes_mark(const Carry *c, int ty)
+{
+    memset(c->changed, 0, (size_t)c->tile_cols * TILE);
+    for (int y = ty * TILE; y < least((ty + 1) * TILE, c->rows); y++)
+        row_changes(bytes_at(&c->previous, y), bytes_at(&c->current, y), c->cols, c->changed);
+}
+
 /* Whether a tile shows what it showed before. */
 INLINED int is_calm(const Carry *c, int ty, int tx)
 {
-    if (c->kind[ty * c->tile_cols + tx] != STILL)
-        return 0;
-    int most = 0;
-    for (int y = ty * TILE; y < least((ty + 1) * TILE, c->rows); y++) {
-        const unsigned char *was = bytes_at(&c->previous, y), *is = bytes_at(&c->current, y);
-        for (int x = tx * TILE; x < least((tx + 1) * TILE, c->cols); x++) {
-            const int d = abs(is[x] - was[x]);
-            most = d > most ? d : most;
-        }
-    }
-    return most <= CALM;
+    uint32_t changed;
+    memcpy(&changed, c->changed + tx * TILE, sizeof changed);
+    return c->kind[ty * c->tile_cols + tx] == STILL && !changed;
 }
 
 /* Marks the tiles in whose windows the mask differs and which are not calm, and those that these windows reach. */
@@ -279,6 +289,7 @@ WIDE static void tiles_mark(const Carry *c)
     for (int ty = 0; ty < c->tile_rows; ty++) {
         unsigned char *restrict busy = c->busy + (Py_ssize_t)ty * c->tile_cols;
         spread_scan(c, ty);
+        changes_mark(c, ty);
         for (int tx = 0; tx < c->tile_cols; tx++)
             busy[tx] = c->most[tx * TILE] > SURE && !is_calm(c, ty, tx);
         const int top = ty > 0 ? ty - 1 : 0, bottom = least(ty + 1, c->tile_rows - 1);
@@ -411,7 +422,7 @@ static int carry_run(Carry *c)
     const size_t tiles = (size_t)c->tile_rows * (size_t)c->tile_cols, line = (size_t)c->cols + 2 * SLACK;
     const size_t fetched = (size_t)(c->rows + 2 * RADIUS) * (size_t)c->stride + STRIP;
     float *floats = malloc(sizeof(float) * (fetched + 3 * line));
-    unsigned char *marks = malloc(3 * tiles);
+    unsigned char *marks = malloc(3 * tiles + (size_t)c->tile_cols * TILE);
     c->motion.block_of = malloc(sizeof(int) * (size_t)longer);
     const int done = floats && marks && c->motion.block_of;
     if (done) {
@@ -428,6 +439,7 @@ static int carry_run(Carry *c)
         c->busy = marks;
         c->wanted = marks + tiles;
         c->kind = marks + 2 * tiles;
+        c->changed = marks + 3 * tiles;
         mask_fetch(c);
         tiles_mark(c);
         windows_fill(c);

@@ -48,7 +48,7 @@ typedef struct {
     int16_t *apart[RING];    /* quarters of squared differences */
     int16_t *across;         /* the greatest of each column */
     int16_t *around;         /* the greatest of the square */
-    unsigned char *close;    /* RING rows: the same, as far as a byte tells them apart */
+    unsigned char *close;    /* RING rows: those quarters, as far as a byte tells them apart */
     unsigned char *found;    /* of the strip, of each column: whether anything can be said there */
     unsigned char *vacant;   /* of a row: whether the model sees nobody */
     float *counts;           /* 4 rows */
