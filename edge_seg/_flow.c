@@ -286,14 +286,12 @@ INLINED Moments moments(const Gradients *g)
 #define FLAT (AREA * 2 * 2)   /* regularises the normal equations: noise of about 1 code value */
 #define STEP_MAX (Q * 3 / 4)
 
-/* floor(q), limited to +-STEP_MAX. */
+/* floor(q), limited to +-STEP_MAX; below 2^31 they all are. */
 INLINED void steps_of(const double *restrict quotients, int count, int32_t *restrict out)
 {
     for (int i = 0; i < count; i++) {
-        double q = quotients[i] < STEP_MAX ? quotients[i] : STEP_MAX;
-        q = q > -STEP_MAX ? q : -STEP_MAX;
-        int32_t truncated = (int32_t)q;
-        out[i] = truncated - (truncated > q);
+        int32_t truncated = (int32_t)quotients[i];
+        out[i] = clamp(truncated - (truncated > quotients[i]), -STEP_MAX, STEP_MAX);
     }
 }
 
@@ -395,34 +393,35 @@ WIDE static void subpixel(const Stage *stage, const Level *previous, const Level
 
 /* --- smaller blocks ----------------------------------------------------------------------------------------------- */
 
-#ifndef AP
-#define AP 16
-#endif
 #define APART (Q / 2)   /* vectors that differ by no more than this need no choice between them */
 #define ALIKE (Q / 4)   /* of vectors that differ by no more than this one is enough to choose from */
 
+INLINED int within(int difference, int limit) { return difference <= limit && difference >= -limit; }
+
 /* Of the four vectors around a block of half the size, the one under which the pixels around it match best: 6x6 for a
  * block of 4, 4x4 for one of 2. Windows so small would not do for a search, but choose well between few good vectors. */
-INLINED void choose(const Found *from, const Found *to, int bx, int by, const Level *previous, const Level *current)
+INLINED void choose(const Found *from, const Found *to, int side, int bx, int by, const Level *previous, const Level *current)
 {
     const Py_ssize_t stride = previous->stride;
-    const int side = to->side, pairs = side == 4 ? 3 : 2, rim = (WINDOW - 2 * pairs) / 2;
+    const int pairs = side == 4 ? 3 : 2, rim = (WINDOW - 2 * pairs) / 2;
     const int x = side * bx + side / 2 - WINDOW / 2, y = side * by + side / 2 - WINDOW / 2;
     const Row columns = side == 4 ? middle6 : middle4;
     const unsigned char *patch = window_at(current, x, y + rim), *here = window_at(previous, x, y + rim);
     const Range range = sixteenths(range_of(previous, x, y));
-    int ys[2], xs[2], lowest = INT32_MAX, best = 0, count = 0;
+    const Vector nowhere = {INT16_MAX, INT16_MAX};
+    Vector tried[4] = {nowhere, nowhere, nowhere, nowhere}, vector = {0, 0};
+    int ys[2], xs[2], lowest = INT32_MAX, best = 0;
     parents(by, from->rows, &ys[0], &ys[1]);
     parents(bx, from->cols, &xs[0], &xs[1]);
-    Vector tried[4], vector = {0, 0};
     for (int i = 0; i < 4; i++) {
-        int parent = ys[i >> 1] * from->cols + xs[i & 1], known = 0;
-        Vector v = limited(from->vectors[parent].x, from->vectors[parent].y, range);
-        for (int k = 0; k < count; k++)
-            known |= abs(tried[k].x - v.x) <= ALIKE && abs(tried[k].y - v.y) <= ALIKE;
+        const int parent = ys[i >> 1] * from->cols + xs[i & 1];
+        const Vector v = limited(from->vectors[parent].x, from->vectors[parent].y, range);
+        int known = 0;
+        for (int k = 0; k < 3; k++) /* whatever `i` is, for compilers to have no loop here */
+            known |= within(tried[k].x - v.x, ALIKE) & within(tried[k].y - v.y, ALIKE);
         if (known)
             continue;
-        tried[count++] = v;
+        tried[i] = v;
         const unsigned char *at = here + whole(v.y) * stride + 2 * whole(v.x);
         int sum = sad_between(patch, at, stride, part(v.x), part(v.y), pairs, columns);
         if (sum < lowest)
@@ -434,14 +433,16 @@ INLINED void choose(const Found *from, const Found *to, int bx, int by, const Le
     to->texture[index] = from->texture[best];
 }
 
-/* Where the vectors of two block rows differ by more than APART from those of `near`, each compared with the
- * neighbours at `side` (-1 or 1). Rows hold x and y interleaved, with one block of replicated border. */
-INLINED void differences(const int16_t *restrict near, const int16_t *restrict far, int cols, int side, int16_t *restrict out)
+/* Where the vectors of two block rows differ by more than APART from those of `near`, each compared with the neighbours
+ * on the left (1) and on the right (2). Rows hold x and y interleaved, with one block of replicated border. */
+INLINED void differences(const int16_t *restrict near, const int16_t *restrict far, int cols, int16_t *restrict out)
 {
-    const int16_t *restrict beside = near + 2 * side, *restrict across = far + 2 * side;
     for (int i = 0; i < 2 * cols; i++) {
-        int16_t a = (int16_t)abs(near[i] - beside[i]), b = (int16_t)abs(near[i] - far[i]), c = (int16_t)abs(near[i] - across[i]);
-        out[i] = (int16_t)((a > APART) | (b > APART) | (c > APART));
+        int16_t v = near[i];
+        int across = abs(v - far[i]) > APART;
+        int left = across | (abs(v - near[i - 2]) > APART) | (abs(v - far[i - 2]) > APART);
+        int right = across | (abs(v - near[i + 2]) > APART) | (abs(v - far[i + 2]) > APART);
+        out[i] = (int16_t)(left | right << 1);
     }
 }
 
@@ -466,10 +467,11 @@ INLINED void twice(const void *restrict items, int count, void *restrict out)
         memcpy((unsigned char *)out + 4 * (count - 1), (const unsigned char *)items + 4 * (count / 2), 4);
 }
 
-/* From blocks to blocks of half the side. */
-WIDE static void divide(const Found *from, const Found *to, const Level *previous, const Level *current, const unsigned char *active)
+/* From blocks to blocks of half the side, which is `side`. */
+INLINED void divide_into(const Found *from, const Found *to, int side, const Level *previous, const Level *current,
+                         const unsigned char *active)
 {
-    int16_t rows[2][2 * (SIDE_MAX / 4 + 2)], differ[2][2 * (SIDE_MAX / 4)];
+    int16_t rows[2][2 * (SIDE_MAX / 4 + 2)], differ[2 * (SIDE_MAX / 4)];
     for (int by = 0; by < to->rows; by++) {
         int y0, y1, start = by * to->cols;
         parents(by, from->rows, &y0, &y1);
@@ -478,12 +480,25 @@ WIDE static void divide(const Found *from, const Found *to, const Level *previou
         twice(from->texture + y0 * from->cols, to->cols, to->texture + start);
         row_load(from, y0, rows[0]);
         row_load(from, y1, rows[1]);
-        differences(rows[0] + 2, rows[1] + 2, from->cols, -1, differ[0]);
-        differences(rows[0] + 2, rows[1] + 2, from->cols, 1, differ[1]);
-        for (int bx = 0; bx < to->cols; bx++)
-            if ((differ[bx & 1][bx & ~1] | differ[bx & 1][bx | 1]) && (!active || active[start + bx]))
-                choose(from, to, bx, by, previous, current);
+        differences(rows[0] + 2, rows[1] + 2, from->cols, differ);
+        for (int parent = 0; parent < from->cols; parent++) {
+            const int sides = differ[2 * parent] | differ[2 * parent + 1];
+            for (int k = 0; sides && k < 2; k++) {
+                const int bx = 2 * parent + k;
+                if (sides >> k & 1 && bx < to->cols && (!active || active[start + bx]))
+                    choose(from, to, side, bx, by, previous, current);
+            }
+        }
     }
+}
+
+/* Both have loops of their own, unrolled. */
+WIDE static void divide(const Found *from, const Found *to, const Level *previous, const Level *current, const unsigned char *active)
+{
+    if (to->side == 4)
+        divide_into(from, to, 4, previous, current, active);
+    else
+        divide_into(from, to, 2, previous, current, active);
 }
 
 /* --- the result --------------------------------------------------------------------------------------------------- */
