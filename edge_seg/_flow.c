@@ -344,6 +344,12 @@ static const Row middle8 = {65535, 65535, 65535, 65535, 65535, 65535, 65535, 655
 static const Row middle6 = {0, 65535, 65535, 65535, 65535, 65535, 65535, 0};
 static const Row middle4 = {0, 0, 65535, 65535, 65535, 65535, 0, 0};
 
+/* Where a vector in 1/16 pixel takes a block, in whole pixels. */
+INLINED const unsigned char *landing(const Level *previous, int bx, int by, Vector v)
+{
+    return window_at(previous, bx * WINDOW + whole(v.x), by * WINDOW + whole(v.y));
+}
+
 #define BATCH 16   /* windows: what is written in halves of registers is not read in whole ones at once, which waits */
 
 /* One Gauss-Newton step of Lucas and Kanade from the whole-pixel vectors, in 1/16 pixel, and how well it fits then. */
@@ -379,15 +385,23 @@ WIDE static void subpixel(const Stage *stage, const Level *previous, const Level
         steps_of(qy, stage->cols, sy);
         for (int bx = 0; bx < stage->cols; bx++)
             texture[bx] = texture_of((float)xx[bx], (float)xy[bx], (float)yy[bx]);
+        int sums[COLS_MAX], between[COLS_MAX], count = 0;
         for (int bx = 0; bx < stage->cols; bx++) {
             Range range = sixteenths(range_of(previous, bx * WINDOW, by * WINDOW));
             Vector v = limited(vectors[bx].x * Q + sx[bx], vectors[bx].y * Q + sy[bx], range);
-            const unsigned char *patch = window_at(current, bx * WINDOW, by * WINDOW);
-            const unsigned char *at = window_at(previous, bx * WINDOW + whole(v.x), by * WINDOW + whole(v.y));
-            int sum = part(v.x) | part(v.y) ? sad_between(patch, at, stride, part(v.x), part(v.y), PAIRS, middle8) : sad(patch, at, stride);
+            sums[bx] = sad(window_at(current, bx * WINDOW, by * WINDOW), landing(previous, bx, by, v), stride);
+            between[count] = bx;
+            count += (part(v.x) | part(v.y)) != 0;
             out[bx] = v;
-            residual[bx] = (float)sum / AREA;
         }
+        for (int i = 0; i < count; i++) { /* by themselves: no processor foresees which they are */
+            const int bx = between[i];
+            const Vector v = out[bx];
+            sums[bx] = sad_between(window_at(current, bx * WINDOW, by * WINDOW), landing(previous, bx, by, v), stride,
+                                   part(v.x), part(v.y), PAIRS, middle8);
+        }
+        for (int bx = 0; bx < stage->cols; bx++)
+            residual[bx] = (float)sums[bx] / AREA;
     }
 }
 
@@ -409,13 +423,13 @@ INLINED void choose(const Found *from, const Found *to, int side, int bx, int by
     const unsigned char *patch = window_at(current, x, y + rim), *here = window_at(previous, x, y + rim);
     const Range range = sixteenths(range_of(previous, x, y));
     const Vector nowhere = {INT16_MAX, INT16_MAX};
-    Vector tried[4] = {nowhere, nowhere, nowhere, nowhere}, vector = {0, 0};
-    int ys[2], xs[2], lowest = INT32_MAX, best = 0;
+    Vector tried[4] = {nowhere, nowhere, nowhere, nowhere};
+    int ys[2], xs[2], index = by * to->cols + bx;
+    int32_t best = key_of(1 << 18, 0);
     parents(by, from->rows, &ys[0], &ys[1]);
     parents(bx, from->cols, &xs[0], &xs[1]);
     for (int i = 0; i < 4; i++) {
-        const int parent = ys[i >> 1] * from->cols + xs[i & 1];
-        const Vector v = limited(from->vectors[parent].x, from->vectors[parent].y, range);
+        const Vector *near = &from->vectors[ys[i >> 1] * from->cols + xs[i & 1]], v = limited(near->x, near->y, range);
         int known = 0;
         for (int k = 0; k < 3; k++) /* whatever `i` is, for compilers to have no loop here */
             known |= within(tried[k].x - v.x, ALIKE) & within(tried[k].y - v.y, ALIKE);
@@ -423,14 +437,18 @@ INLINED void choose(const Found *from, const Found *to, int side, int bx, int by
             continue;
         tried[i] = v;
         const unsigned char *at = here + whole(v.y) * stride + 2 * whole(v.x);
-        int sum = sad_between(patch, at, stride, part(v.x), part(v.y), pairs, columns);
-        if (sum < lowest)
-            lowest = sum, vector = v, best = parent;
+        best = least(best, key_of(sad_between(patch, at, stride, part(v.x), part(v.y), pairs, columns), i));
     }
-    int index = by * to->cols + bx;
-    to->vectors[index] = vector;
-    to->residual[index] = (float)lowest / (float)(4 * pairs * pairs);
-    to->texture[index] = from->texture[best];
+    const int which = which_of(best);
+    to->vectors[index] = tried[which];
+    to->residual[index] = (float)cost_of(best) / (float)(4 * pairs * pairs);
+    to->texture[index] = from->texture[ys[which >> 1] * from->cols + xs[which & 1]];
+}
+
+INLINED int16_t far_apart(int16_t a, int16_t b)
+{
+    const int16_t difference = (int16_t)abs((int16_t)(a - b));
+    return difference > APART ? -1 : 0;
 }
 
 /* Where the vectors of two block rows differ by more than APART from those of `near`, each compared with the neighbours
@@ -438,11 +456,10 @@ INLINED void choose(const Found *from, const Found *to, int side, int bx, int by
 INLINED void differences(const int16_t *restrict near, const int16_t *restrict far, int cols, int16_t *restrict out)
 {
     for (int i = 0; i < 2 * cols; i++) {
-        int16_t v = near[i];
-        int across = abs(v - far[i]) > APART;
-        int left = across | (abs(v - near[i - 2]) > APART) | (abs(v - far[i - 2]) > APART);
-        int right = across | (abs(v - near[i + 2]) > APART) | (abs(v - far[i + 2]) > APART);
-        out[i] = (int16_t)(left | right << 1);
+        const int16_t across = far_apart(near[i], far[i]);
+        const int16_t left = across | far_apart(near[i], near[i - 2]) | far_apart(near[i], far[i - 2]);
+        const int16_t right = across | far_apart(near[i], near[i + 2]) | far_apart(near[i], far[i + 2]);
+        out[i] = (int16_t)((left & 1) | (right & 2));
     }
 }
 
