@@ -342,26 +342,24 @@ WIDE static void want(const Task *t, const Work *w, const Plane *colours, int ro
 INLINED void learn_tile(const Task *t, const Work *w, const Plane *colours, int row, int first, const int width,
                         float (*restrict term)[AROUND])
 {
-    const float floor = t->weight_floor, chroma = t->chroma_scale / 255.0f;
+    const float floor = t->weight_floor, luma_scale = 1 / 255.0f, chroma_scale = t->chroma_scale / 255.0f;
     const int left = 2 * first, right = left + 2 * width;
-    float guide[3][AROUND];
+    uint16_t y[AROUND], u[AROUND], v[AROUND], *const pairs[3] = {y, u, v};
     for (int k = 0; k < 3; k++) {
         const uint8_t *from = ROW(&colours[k], 2 * row);
-        uint16_t pairs[AROUND] = {0};
         if (left >= 0 && right <= t->cols) {
-            copy_lanes(pairs, from + left, 2 * (size_t)width);
+            copy_lanes(pairs[k], from + left, 2 * (size_t)width);
         } else {
             const int start = left > 0 ? left : 0, stop = right < t->cols ? right : t->cols;
-            memcpy((uint8_t *)pairs + (start - left), from + start, (size_t)(stop - start));
+            memset(pairs[k], 0, 2 * (size_t)width);
+            memcpy((uint8_t *)pairs[k] + (start - left), from + start, (size_t)(stop - start));
         }
-        const float scale = k ? chroma : 1 / 255.0f;
-        EACH_LANE(i, width)
-            guide[k][i] = (float)(FIRST_OF(pairs[i]) - 128) * scale;
     }
     const float *restrict p = w->sampled + (Py_ssize_t)row * w->stride + first, *restrict inside = w->inside + first;
     EACH_LANE(i, width) {
         float m = p[i], weight = (fabsf(2 * m - 1) + floor) * inside[i];
-        float a = guide[0][i], b = guide[1][i], c = guide[2][i];
+        float a = (float)(FIRST_OF(y[i]) - 128) * luma_scale, b = (float)(FIRST_OF(u[i]) - 128) * chroma_scale;
+        float c = (float)(FIRST_OF(v[i]) - 128) * chroma_scale;
         float wa = weight * a, wb = weight * b, wc = weight * c;
         term[WEIGHT][i] = weight;
         term[MASK][i] = weight * m;
