@@ -20,6 +20,19 @@ INLINED int first_bit(uint64_t bits)
 #endif
 }
 
+/* The bits of eight lanes, each of which has 0 or its own. */
+static const int32_t bit_of[8] = {1, 2, 4, 8, 16, 32, 64, 128};
+INLINED int bits_of(const int32_t flags[8])
+{
+    int32_t bits = 0;
+    EACH_LANE(i, 8)
+        bits |= flags[i];
+    return bits;
+}
+
+/* The first `count` of a word. */
+INLINED uint64_t bits_below(int count) { return count < WORD ? ((uint64_t)1 << count) - 1 : ~(uint64_t)0; }
+
 /* How many words a row takes, with those before and behind it. */
 INLINED int bits_words(int nodes) { return (nodes + WORD - 1) / WORD + 2; }
 

@@ -14,8 +14,8 @@
 #define UNSEEN 0.05f         /* variance for each squared pixel that a source lies outside the picture */
 
 /* The diamond around an element: its 13 elements give what the 25 of the square gave. */
-#define NEAR (16.0f / 256)
-#define TIP (8.0f / 256)
+#define NEAR 1.0f
+#define TIP 0.5f
 #define DIAMOND(TAP) \
     TAP(-2, 0, TIP) \
     TAP(-1, -1, NEAR) TAP(-1, 0, NEAR) TAP(-1, 1, NEAR) \
@@ -25,7 +25,7 @@
 
 enum { DIFFERENCE = PLANES, PER_ROW }; /* beside what windows see: how far the luma is from that of the element */
 
-MEAN_OF_ALIKE(mean_near, DIAMOND, PER_ROW)
+MEAN_OF_ALIKE(mean_near, DIAMOND, RADIUS)
 
 typedef struct {
     Plane previous, current, residual, probability, variance, out_probability, out_variance;
@@ -306,11 +306,13 @@ WIDE static void tiles_mark(const Carry *c)
 /* --- the result ------------------------------------------------------------------------------------------------------ */
 
 /* The span of tiles [tx0, tx1) of tile row ty. */
-WIDE static void span_carry(const Carry *c, int ty, int tx0, int tx1)
+INLINED void span_carry_of(const Carry *c, int ty, int tx0, int tx1, const Py_ssize_t plane)
 {
     const int x0 = tx0 * TILE, y1 = least((ty + 1) * TILE, c->rows), width = least(tx1 * TILE, c->cols) - x0;
     static const float ninth = 1.0f / 9;
     const float exact = c->exact * c->exact, drift = c->drift, misfit = c->misfit;
+    const Py_ssize_t pitch = PER_ROW * plane;
+    const Scales scales = c->scales;
     float own_y[BUFFER], own_u[BUFFER], own_v[BUFFER], alike[BUFFER];
     for (int y = ty * TILE; y < y1; y++) {
         const Py_ssize_t k = y * c->stride + x0;
@@ -319,7 +321,11 @@ WIDE static void span_carry(const Carry *c, int ty, int tx0, int tx1)
             row_of_bytes(bytes_at(&c->current_u, y) + x0, width, own_u);
             row_of_bytes(bytes_at(&c->current_v, y) + x0, width, own_v);
         }
-        mean_near(own_y, own_u, own_v, c->y + k, c->plane, width, c->scales, alike);
+        for (int x = 0; x < width; x += STRIP) {
+            const float *const own = c->y + k + x;
+            const float *const rows[2 * RADIUS + 1] = {own - 2 * pitch, own - pitch, own, own + pitch, own + 2 * pitch};
+            mean_near(own_y + x, own_u + x, own_v + x, rows, plane, scales, alike + x);
+        }
         float *restrict p = floats_at(&c->out_probability, y) + x0, *restrict q = floats_at(&c->out_variance, y) + x0;
         const float *restrict here = c->difference + k, *restrict up = here - c->stride, *restrict down = here + c->stride;
         const float *restrict m = c->moved + k;
@@ -330,6 +336,14 @@ WIDE static void span_carry(const Carry *c, int ty, int tx0, int tx1)
             q[x] += drift + misfit * r * r;
         }
     }
+}
+
+WIDE static void span_carry(const Carry *c, int ty, int tx0, int tx1)
+{
+    if (c->plane == NARROW)
+        span_carry_of(c, ty, tx0, tx1, NARROW);
+    else
+        span_carry_of(c, ty, tx0, tx1, c->plane);
 }
 
 /* How much the variance of each of a row of tiles grows, by the block in its middle; in busy ones that comes with the rest. */

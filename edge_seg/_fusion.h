@@ -10,7 +10,7 @@
 #define STRIP 8              /* elements that are computed at once: no loop ends with single ones */
 #define SPAN_TILES 32
 #define BUFFER (SPAN_TILES * TILE + STRIP)
-#define SELF 1e-3f           /* what an element counts for itself at least */
+#define SELF (16 * 1e-3f)    /* what an element counts for itself at least; all weights are in sixteenths */
 #define SIDE_MAX 8192
 
 static inline int clamp(int v, int lo, int hi) { return v < lo ? lo : v > hi ? hi : v; }
@@ -35,89 +35,74 @@ INLINED void row_rim(float *row, int cols, int rim)
     }
 }
 
-/* Whether any of the values of each tile, from column x0 on to x1, is above a threshold. Changes the values, of which there
- * are TILE more. */
-INLINED void tiles_above(float *restrict values, int x0, int x1, float threshold, unsigned char *restrict tiles)
-{
-    for (int x = x0; x < x1 + 2; x++)
-        values[x] = values[x] > values[x + 1] ? values[x] : values[x + 1];
-    for (int x = x0; x < x1; x++)
-        values[x] = values[x] > values[x + 2] ? values[x] : values[x + 2];
-    for (int x = x0; x < x1; x += TILE)
-        tiles[x / TILE] = values[x] > threshold;
-}
-
 /* --- windows of alike colour ---------------------------------------------------------------------------------------- */
 
 /* How a difference of colour counts: alike = max(0, 1 - luma dy^2 - chroma (du^2 + dv^2))^2. */
-typedef struct { float luma, chroma; } Scales;
+typedef struct {
+    float luma, chroma;
+    float zero; /* a constant, but as a variable: compilers make three instructions of a maximum with a constant */
+} Scales;
 
 static inline int scales_get(Scales *scales, float like, float chroma)
 {
     if (like > 0 && chroma >= 0) {
         scales->luma = 1 / (like * like);
         scales->chroma = chroma * scales->luma;
+        scales->zero = 0;
         return 0;
     }
     PyErr_SetString(PyExc_ValueError, "like: expected more than 0, chroma: expected at least 0");
     return -1;
 }
 
-/* What windows see lies together, row by row: luma, two of chroma, the values, and what else there is `per_row`; `plane`
- * elements from one to the next.
- * Up to NARROW_COLS columns, which is what the models have, that is a number known to the compiler: then each of a window's
- * elements is at a known distance from the first. */
+/* What windows see lies together, row by row: luma, two of chroma, the values, and what else there is; `plane` elements
+ * from one to the next.
+ * Up to NARROW_COLS columns, which is what the models have, that is a number known to the compiler: then each of them is at
+ * a known distance from the first. */
 enum { LUMA, CHROMA_U, CHROMA_V, VALUES, PLANES };
 #define NARROW_COLS 256
 #define NARROW 272
 
 static inline Py_ssize_t plane_of(int cols, int reach) { return cols <= NARROW_COLS ? NARROW : cols + 2 * reach + STRIP; }
 
-/* For `n` elements, rounded up to whole strips: the mean over the window around each of the values whose colour is
- * like its own (y, u, v). All rows must have STRIP elements more than are wanted; what they hold does not matter. */
-#define MEAN_OF_ALIKE(name, WINDOW, per_row) \
-INLINED void name##_of(const float *restrict y, const float *restrict u, const float *restrict v, const float *restrict window, \
-                       const Py_ssize_t plane, int n, Scales scales, float *restrict out) \
+/* For STRIP elements: the mean over the window around each of the values whose colour is like its own (y, u, v). `rows`
+ * are those that the window reaches, from `reach` above, from the first element's column on. All rows must have STRIP
+ * elements more than are wanted; what they hold does not matter. */
+#define MEAN_OF_ALIKE(name, WINDOW, reach) \
+INLINED void name(const float *y, const float *u, const float *v, const float *const rows[2 * (reach) + 1], const Py_ssize_t plane, \
+                  Scales scales, float *restrict out) \
 { \
-    const Py_ssize_t pitch = (per_row) * plane; \
-    const Py_ssize_t count = (n + STRIP - 1) / STRIP * STRIP; \
-    const float luma = scales.luma, chroma = scales.chroma; \
+    const float *const *const row = rows + (reach); \
+    const float *const values = row[0] + VALUES * plane; \
+    const float luma = scales.luma, chroma = scales.chroma, zero = scales.zero; \
     if (chroma > 0) \
-        for (Py_ssize_t x = 0; x < count; x++) { \
-            float t = SELF * window[x + VALUES * plane], w = SELF; \
+        EACH_LANE(i, STRIP) { \
+            float t = SELF * values[i], w = SELF; \
             WINDOW(COLOUR_TAP) \
-            out[x] = t / w; \
+            out[i] = t / w; \
         } \
     else \
-        for (Py_ssize_t x = 0; x < count; x++) { \
-            float t = SELF * window[x + VALUES * plane], w = SELF; \
+        EACH_LANE(i, STRIP) { \
+            float t = SELF * values[i], w = SELF; \
             WINDOW(TAP) \
-            out[x] = t / w; \
+            out[i] = t / w; \
         } \
-} \
-WIDE static void name(const float *y, const float *u, const float *v, const float *window, Py_ssize_t plane, int n, Scales scales, \
-                      float *out) \
-{ \
-    if (plane == NARROW) \
-        name##_of(y, u, v, window, NARROW, n, scales, out); \
-    else \
-        name##_of(y, u, v, window, plane, n, scales, out); \
 }
 #define TAP(dy, dx, share) { \
-        const float *at = window + (dy) * pitch + (dx); \
-        float d = y[x] - at[x + LUMA * plane]; \
+        const float *at = row[dy] + (dx) + i; \
+        float d = y[i] - at[LUMA * plane]; \
         float a = 1.0f - d * d * luma; \
-        a = a > 0.0f ? a : 0.0f; \
+        a = a > zero ? a : zero; \
         a = a * a * (share); \
-        t += a * at[x + VALUES * plane]; \
+        t += a * at[VALUES * plane]; \
         w += a; }
 #define COLOUR_TAP(dy, dx, share) { \
-        const float *at = window + (dy) * pitch + (dx); \
-        float d = y[x] - at[x + LUMA * plane], e = u[x] - at[x + CHROMA_U * plane], f = v[x] - at[x + CHROMA_V * plane]; \
+        const float *at = row[dy] + (dx) + i; \
+        float d = y[i] - at[LUMA * plane], e = u[i] - at[CHROMA_U * plane], f = v[i] - at[CHROMA_V * plane]; \
         float a = 1.0f - d * d * luma - (e * e + f * f) * chroma; \
-        a = a > 0.0f ? a : 0.0f; \
+        a = a > zero ? a : zero; \
         a = a * a * (share); \
-        t += a * at[x + VALUES * plane]; \
+        t += a * at[VALUES * plane]; \
         w += a; }
 
 /* --- arguments ------------------------------------------------------------------------------------------------------ */

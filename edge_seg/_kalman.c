@@ -1,27 +1,28 @@
 /* The update of a mask by a measured one, and its smoothing along the edges of the picture: edge_seg/kalman_reference.py
- * says what is computed. Smoothed are only tiles in which the two masks disagree.
+ * says what is computed. Smoothed is only where the two masks disagree: rows of bits (_bits.h) say where that is.
  *
  * One row of tiles after the other goes through all of it: what the background says of the measured mask (_plate.h), the
- * filter, and the smoothing of the row before.
+ * filter, and one row of tiles later each: where the masks disagree, what windows see, the smoothing.
  */
+#include "_bits.h"
 #include "_fusion.h"
 #include "_plate.h"
 
 #define REACH 4              /* of the window */
 #define CALM (3.0f / 64)     /* masks that differ by less, over 3x3, are not smoothed */
 #define NOTHING 1e-6f
-#define KEPT (4 * TILE)      /* rows of the weighed mask that are kept */
+#define SPAN 32              /* bytes that become floats at once */
+/* Rows that are kept: */
+#define GAP_ROWS (5 * TILE)     /* from one above those that are smoothed to those that are filtered */
+#define WINDOW_ROWS (3 * TILE)  /* those that are smoothed, and what their windows reach */
 
 /* 13 elements, scattered over 9x9: the model errs in blobs, not in single elements. */
-#define EACH (16.0f / 256)
 #define SCATTER(TAP) \
-    TAP(-4, -1, EACH) TAP(-3, -3, EACH) TAP(-3, 3, EACH) TAP(-2, 1, EACH) TAP(-1, -2, EACH) TAP(-1, 4, EACH) \
-    TAP(0, 0, EACH) \
-    TAP(1, -4, EACH) TAP(1, 2, EACH) TAP(2, -1, EACH) TAP(3, -3, EACH) TAP(3, 3, EACH) TAP(4, 1, EACH)
+    TAP(-4, -1, 1) TAP(-3, -3, 1) TAP(-3, 3, 1) TAP(-2, 1, 1) TAP(-1, -2, 1) TAP(-1, 4, 1) \
+    TAP(0, 0, 1) \
+    TAP(1, -4, 1) TAP(1, 2, 1) TAP(2, -1, 1) TAP(3, -3, 1) TAP(3, 3, 1) TAP(4, 1, 1)
 
-MEAN_OF_ALIKE(mean_around, SCATTER, PLANES)
-
-typedef struct { int first, last; } Range;
+MEAN_OF_ALIKE(mean_around, SCATTER, REACH)
 
 typedef struct {
     Plane luma, probability, variance, measured, measured_variance, out_probability;
@@ -31,24 +32,27 @@ typedef struct {
     float chroma;
     Background *background;  /* or NULL */
     Seen seen;               /* by the background */
-    int rows, cols, tile_rows, tile_cols;
-    /* scratch */
-    Range *near;             /* of each row of tiles: those in which an element is measured to be other than it was carried */
-    unsigned char *busy;     /* of a row of tiles: whether the masks disagree there */
-    float *most;             /* of each column of a row of tiles */
-    float *apart;            /* how far the masks differ in a row, with a rim of 1 */
-    float *sums[KEPT];       /* the same of three neighbours each, of the newest rows */
-    float *weighed;          /* the newest rows of the measured mask after the background was asked; NULL if it was not */
-    float *share;            /* how far they disagree: TILE rows */
-    float *window;           /* what windows see (_fusion.h), from the element (0, 0) on, with a rim of REACH */
+    int rows, cols, tile_rows;
+    int words;               /* from one row of bits to the next */
+    /* scratch; rows that are kept lie modulo their number */
+    uint64_t *near;          /* of each row of tiles: the columns in which an element is measured to be other than it was carried */
+    uint64_t *busy;          /* of each row: where the masks disagree */
+    uint64_t *column, *found;   /* for the moment: a row each */
+    int *starts;             /* of strips or spans of a row */
+    float *weighed;          /* TILE rows: the measured mask after the background was asked; NULL if it was not */
+    float *gap;              /* GAP_ROWS: how far the masks differ, with a rim of 1 */
+    float *window;           /* WINDOW_ROWS: what windows see (_fusion.h), with a rim of REACH */
+    float *alike;            /* of strips of a row */
     Py_ssize_t stride, plane;
-    int filled, compared;    /* rows before these are in `window`, and in `sums` */
 } Update;
 
 static inline float *measured_at(const Update *u, int y)
 {
-    return u->weighed ? u->weighed + y % KEPT * u->stride : floats_at(&u->measured, y);
+    return u->weighed ? u->weighed + y % TILE * u->stride : floats_at(&u->measured, y);
 }
+
+static inline float *gap_at(const Update *u, int y) { return u->gap + clamp(y, 0, u->rows - 1) % GAP_ROWS * u->stride; }
+static inline float *window_at(const Update *u, int y) { return u->window + clamp(y, 0, u->rows - 1) % WINDOW_ROWS * PLANES * u->plane; }
 
 /* The variance of a mask of the model. */
 INLINED float uncertainty_of(float p, float noise, float noise_floor) { return noise * (noise_floor + 4.0f * (p * (1.0f - p))); }
@@ -66,204 +70,243 @@ INLINED float fused_of(float p, float gain, float innovation)
     return fused > NOTHING ? fused : 0;
 }
 
-/* One step of the filter. Without a variance of its own (r = NULL) the measured mask has that of its probabilities. */
-WIDE static void row_fuse(const Update *u, int y, float *restrict most)
+INLINED void row_step(const float *restrict p, const float *restrict z, const float *restrict r, int cols, float noise, float noise_floor,
+                      float *restrict q, float *restrict out, float *restrict gap)
 {
-    const float *restrict p = floats_at(&u->probability, y), *restrict z = measured_at(u, y);
-    const float *restrict r = u->measured_variance.data ? floats_at(&u->measured_variance, y) : NULL;
-    const float noise = u->noise, noise_floor = u->noise_floor;
-    float *restrict out = floats_at(&u->out_probability, y), *restrict q = floats_at(&u->variance, y);
-    if (r)
-        for (int x = 0; x < u->cols; x++) {
-            float gain = q[x] / (q[x] + r[x]), innovation = z[x] - p[x], apart = fabsf(innovation);
-            out[x] = fused_of(p[x], gain, innovation);
-            q[x] -= gain * q[x];
-            most[x] = apart > most[x] ? apart : most[x];
-        }
-    else
-        for (int x = 0; x < u->cols; x++) {
-            float gain = q[x] / (q[x] + uncertainty_of(z[x], noise, noise_floor)), innovation = z[x] - p[x], apart = fabsf(innovation);
-            out[x] = fused_of(p[x], gain, innovation);
-            q[x] -= gain * q[x];
-            most[x] = apart > most[x] ? apart : most[x];
-        }
-}
-
-WIDE static void tile_row_fuse(const Update *u, int ty)
-{
-    memset(u->most, 0, sizeof(float) * (size_t)u->stride);
-    for (int y = ty * TILE; y < least((ty + 1) * TILE, u->rows); y++)
-        row_fuse(u, y, u->most);
-    tiles_above(u->most, 0, u->cols, CALM, u->busy);
-    Range near = {0, u->tile_cols - 1};
-    while (near.first < u->tile_cols && !u->busy[near.first])
-        near.first++;
-    while (near.last >= 0 && !u->busy[near.last])
-        near.last--;
-    u->near[ty] = near;
-}
-
-/* The columns [x0, x1) of a row of tiles in which a mean over 3x3 can be above CALM: where any element is, there or beside. */
-static void columns_near(const Update *u, int ty, int *x0, int *x1)
-{
-    int first = u->tile_cols, last = -1;
-    for (int y = ty > 0 ? ty - 1 : 0; y <= least(ty + 1, u->tile_rows - 1); y++) {
-        first = least(first, u->near[y].first);
-        last = u->near[y].last > last ? u->near[y].last : last;
+    for (int x = 0; x < cols; x++) {
+        float gain = q[x] / (q[x] + (r ? r[x] : uncertainty_of(z[x], noise, noise_floor))), innovation = z[x] - p[x];
+        out[x] = fused_of(p[x], gain, innovation);
+        q[x] -= gain * q[x];
+        gap[x] = fabsf(innovation);
     }
-    *x0 = first > 0 ? (first - 1) * TILE : 0;
-    *x1 = last < 0 ? 0 : least((last + 2) * TILE, u->cols);
 }
 
-/* How far the masks differ in a row: the sums of three neighbours. */
-INLINED void row_compare(const float *restrict z, const float *restrict p, int cols, float *restrict apart, float *restrict sums)
+/* One step of the filter. Without a variance of its own (r = NULL) the measured mask has that of its probabilities. */
+WIDE static void row_fuse(const float *p, const float *z, const float *r, int cols, float noise, float noise_floor, float *q, float *out,
+                          float *gap)
 {
-    for (int x = 0; x < cols; x++)
-        apart[x] = fabsf(z[x] - p[x]);
-    row_rim(apart, cols, 1);
-    for (int x = 0; x < cols; x++)
-        sums[x] = apart[x - 1] + apart[x] + apart[x + 1];
+    if (r)
+        row_step(p, z, r, cols, noise, noise_floor, q, out, gap);
+    else
+        row_step(p, z, NULL, cols, noise, noise_floor, q, out, gap);
+    row_rim(gap, cols, 1);
 }
 
-INLINED const float *sums_at(const Update *u, int y) { return u->sums[clamp(y, 0, u->rows - 1) % KEPT]; }
+INLINED float greatest(float a, float b) { return a > b ? a : b; }
 
-INLINED void row_share(const float *restrict up, const float *restrict here, const float *restrict down, int x0, int x1, float *restrict share,
-                       float *restrict most)
+/* The columns of four rows in which an element is above CALM, as bits. Four strips at once: adding up lanes is slow. */
+WIDE static void near_mark(const float *restrict a, const float *restrict b, const float *restrict c, const float *restrict d, int cols,
+                           uint64_t *restrict near)
+{
+#define ABOVE(i) (greatest(greatest(a[i], b[i]), greatest(c[i], d[i])) > CALM)
+    for (int x = 0; x < cols; x += 4 * STRIP) {
+        int32_t flags[STRIP];
+        EACH_LANE(i, STRIP) {
+            flags[i] = ABOVE(x + i) ? bit_of[i] : 0;
+            flags[i] |= ABOVE(x + STRIP + i) ? bit_of[i] << STRIP : 0;
+            flags[i] |= ABOVE(x + 2 * STRIP + i) ? bit_of[i] << 2 * STRIP : 0;
+            flags[i] |= ABOVE(x + 3 * STRIP + i) ? (int32_t)((uint32_t)bit_of[i] << 3 * STRIP) : 0;
+        }
+        bits_set(near, x, (uint32_t)bits_of(flags) & bits_below(cols - x));
+    }
+#undef ABOVE
+}
+
+static void tile_row_fuse(const Update *u, int ty)
+{
+    const int y0 = ty * TILE, y1 = least(y0 + TILE, u->rows);
+    if (u->background) {
+        float *const weighed[TILE] = {measured_at(u, y0), measured_at(u, y0 + 1), measured_at(u, y0 + 2), measured_at(u, y0 + 3)};
+        background_weigh(u->background, &u->seen, y0, weighed);
+    }
+    for (int y = y0; y < y1; y++)
+        row_fuse(floats_at(&u->probability, y), measured_at(u, y), u->measured_variance.data ? floats_at(&u->measured_variance, y) : NULL,
+                 u->cols, u->noise, u->noise_floor, floats_at(&u->variance, y), floats_at(&u->out_probability, y), gap_at(u, y));
+    near_mark(gap_at(u, y0), gap_at(u, y0 + 1), gap_at(u, y0 + 2), gap_at(u, y0 + 3), u->cols, u->near + ty * u->words);
+}
+
+/* How far the masks disagree: the mean of 3x3, but for what is calm. */
+INLINED float disagreement_of(const float *up, const float *here, const float *down, Py_ssize_t x)
 {
     static const float ninth = 1.0f / 9;
-    for (int x = x0; x < x1; x++) {
-        float d = (up[x] + here[x] + down[x]) * ninth - CALM;
-        d = d > 0 ? d : 0;
-        share[x] = d;
-        most[x] = d > most[x] ? d : most[x];
+    return ((up[x - 1] + up[x] + up[x + 1]) + (here[x - 1] + here[x] + here[x + 1]) + (down[x - 1] + down[x] + down[x + 1])) * ninth - CALM;
+}
+
+/* Marks where they do, looking at strips of a row. */
+WIDE static void row_compare(const float *restrict up, const float *restrict here, const float *restrict down, const int *restrict starts,
+                             int count, int cols, uint64_t *restrict busy)
+{
+    for (int n = 0; n < count; n++) {
+        const int x = starts[n];
+        int32_t flags[STRIP];
+        EACH_LANE(i, STRIP)
+            flags[i] = disagreement_of(up, here, down, x + i) > 0 ? bit_of[i] : 0;
+        bits_set(busy, x, (uint64_t)bits_of(flags) & bits_below(cols - x));
     }
 }
 
-/* How far the masks disagree in the columns [x0, x1) of a row of tiles; marks the tiles in which they do. */
-WIDE static void shares_fill(Update *u, int ty, int x0, int x1)
+/* The mean of 3x3 is above CALM only where one of the nine is. */
+static void tile_row_compare(const Update *u, int ty)
 {
-    const int y0 = ty * TILE, y1 = least(y0 + TILE, u->rows), first = y0 > 0 ? y0 - 1 : 0;
-    for (int y = u->compared > first ? u->compared : first; y < least(y1 + 1, u->rows); y++)
-        row_compare(measured_at(u, y), floats_at(&u->probability, y), u->cols, u->apart, u->sums[y % KEPT]);
-    u->compared = least(y1 + 1, u->rows);
-    memset(u->most, 0, sizeof(float) * (size_t)u->stride);
-    for (int y = y0; y < y1; y++)
-        row_share(sums_at(u, y - 1), sums_at(u, y), sums_at(u, y + 1), x0, x1, u->share + (y - y0) * u->stride, u->most);
-    memset(u->busy, 0, (size_t)u->tile_cols);
-    tiles_above(u->most, x0, x1, 0, u->busy);
+    const int top = ty > 0 ? ty - 1 : 0, bottom = least(ty + 1, u->tile_rows - 1);
+    bits_near(u->near + top * u->words, bottom - top + 1, u->words, 1, u->column, u->found);
+    const int count = bits_runs(u->found, u->cols, STRIP, u->starts);
+    for (int y = ty * TILE; y < least((ty + 1) * TILE, u->rows); y++)
+        row_compare(gap_at(u, y - 1), gap_at(u, y), gap_at(u, y + 1), u->starts, count, u->cols, u->busy + y * u->words);
 }
 
-WIDE static void row_unpack(const unsigned char *restrict row, int cols, float *restrict out)
+/* Spans of a row; the last may begin earlier than it is wanted. */
+INLINED void spans_unpack(const unsigned char *restrict row, const int *restrict starts, int count, int cols, float *restrict out)
 {
-    row_of_bytes(row, cols, out);
-    row_rim(out, cols, REACH);
+    if (cols < SPAN)
+        row_of_bytes(row, cols, out);
+    for (int n = 0; cols >= SPAN && n < count; n++) {
+        const int x = least(starts[n], cols - SPAN);
+        EACH_LANE(i, SPAN)
+            out[x + i] = (float)row[x + i];
+    }
 }
 
-/* The rows that windows of a row of tiles reach. None of them is smoothed yet, but those that were filled before. */
-static void rows_unpack(Update *u, int ty)
+INLINED void spans_copy(const float *restrict row, const int *restrict starts, int count, int cols, float *restrict out)
 {
-    const int from = ty * TILE - REACH, to = least((ty + 1) * TILE, u->rows) + REACH;
-    const size_t bytes = sizeof(float) * (size_t)u->cols;
-    for (int y = from > u->filled ? from : u->filled; y < to; y++) {
-        const int source = clamp(y, 0, u->rows - 1);
-        float *row = u->window + y * PLANES * u->plane;
-        if (y >= u->rows) { /* by now the last one may be smoothed */
-            memcpy(row - REACH, row - (y - source) * PLANES * u->plane - REACH, sizeof(float) * (size_t)(PLANES * u->plane));
-            continue;
+    if (cols < SPAN)
+        memcpy(out, row, sizeof(float) * (size_t)cols);
+    for (int n = 0; cols >= SPAN && n < count; n++) {
+        const int x = least(starts[n], cols - SPAN);
+        copy_lanes(out + x, row + x, sizeof(float) * SPAN);
+    }
+}
+
+/* What windows see of spans of a row. */
+WIDE static void row_unpack(const Update *u, int y, const int *restrict starts, int count)
+{
+    const int cols = u->cols, at_rim = starts[0] == 0 || starts[count - 1] + SPAN >= cols;
+    float *row = window_at(u, y);
+    spans_unpack(bytes_at(&u->luma, y), starts, count, cols, row + LUMA * u->plane);
+    if (u->scales.chroma > 0) {
+        spans_unpack(bytes_at(&u->chroma_u, y), starts, count, cols, row + CHROMA_U * u->plane);
+        spans_unpack(bytes_at(&u->chroma_v, y), starts, count, cols, row + CHROMA_V * u->plane);
+    }
+    spans_copy(floats_at(&u->out_probability, y), starts, count, cols, row + VALUES * u->plane);
+    for (int i = 0; at_rim && i < PLANES; i++)
+        row_rim(row + i * u->plane, cols, REACH);
+}
+
+/* The same of a row of tiles, of which nothing is smoothed yet. */
+static void tile_row_unpack(const Update *u, int ty)
+{
+    const int first = (ty > 0 ? ty - 1 : 0) * TILE, last = least((ty + 2) * TILE, u->rows) - 1;
+    bits_near(u->busy + first * u->words, last - first + 1, u->words, REACH, u->column, u->found);
+    const int count = bits_runs(u->found, u->cols, SPAN, u->starts);
+    for (int y = ty * TILE; count > 0 && y < least((ty + 1) * TILE, u->rows); y++)
+        row_unpack(u, y, u->starts, count);
+}
+
+/* What windows find for strips of a row. */
+INLINED void row_means(const float *const rows[2 * REACH + 1], const int *starts, int count, const Py_ssize_t plane, Scales scales,
+                       float *restrict alike)
+{
+    for (int n = 0; n < count; n++) {
+        const float *view[2 * REACH + 1], *own = rows[REACH] + starts[n];
+        for (int j = 0; j <= 2 * REACH; j++)
+            view[j] = rows[j] + starts[n];
+        mean_around(own + LUMA * plane, own + CHROMA_U * plane, own + CHROMA_V * plane, view, plane, scales, alike + n * STRIP);
+    }
+}
+
+/* Up to STRIP floats. */
+INLINED void strip_copy(float *to, const float *from, int count)
+{
+    if (count >= STRIP)
+        copy_lanes(to, from, sizeof(float) * STRIP);
+    else
+        memcpy(to, from, sizeof(float) * (size_t)count);
+}
+
+/* Where the masks do not disagree a strip keeps what it has: there not all that windows see is known. */
+INLINED void row_blend(const float *up, const float *here, const float *down, const int *starts, int count, int cols, float repeat, float zero,
+                       const float *restrict alike, float *out)
+{
+    for (int n = 0; n < count; n++) {
+        const int x = starts[n];
+        float smoothed[STRIP];
+        strip_copy(smoothed, out + x, cols - x);
+        EACH_LANE(i, STRIP) {
+            float fused = smoothed[i], share = disagreement_of(up, here, down, x + i);
+            float nearer = fused + share / (share + repeat) * (alike[n * STRIP + i] - fused);
+            nearer = nearer > zero ? nearer : zero;
+            nearer = nearer < 1 ? nearer : 1;
+            smoothed[i] = share > 0 ? nearer : fused;
         }
-        row_unpack(bytes_at(&u->luma, source), u->cols, row + LUMA * u->plane);
-        if (u->scales.chroma > 0) {
-            row_unpack(bytes_at(&u->chroma_u, source), u->cols, row + CHROMA_U * u->plane);
-            row_unpack(bytes_at(&u->chroma_v, source), u->cols, row + CHROMA_V * u->plane);
-        }
-        memcpy(row + VALUES * u->plane, floats_at(&u->out_probability, source), bytes);
-        row_rim(row + VALUES * u->plane, u->cols, REACH);
-    }
-    u->filled = to;
-}
-
-/* The span of tiles [tx0, tx1) of tile row ty. */
-WIDE static void span_smooth(const Update *u, int ty, int tx0, int tx1)
-{
-    const int x0 = tx0 * TILE, y0 = ty * TILE, y1 = least(y0 + TILE, u->rows), width = least(tx1 * TILE, u->cols) - x0;
-    float alike[BUFFER];
-    for (int y = y0; y < y1; y++) {
-        const float *here = u->window + y * PLANES * u->plane + x0;
-        const float *restrict fused = here + VALUES * u->plane, *restrict share = u->share + (y - y0) * u->stride + x0;
-        float *restrict out = floats_at(&u->out_probability, y) + x0;
-        mean_around(here, here + CHROMA_U * u->plane, here + CHROMA_V * u->plane, here, u->plane, width, u->scales, alike);
-        for (int x = 0; x < width; x++)
-            out[x] = limit(fused[x] + share[x] / (share[x] + u->repeat) * (alike[x] - fused[x]), 0, 1);
+        strip_copy(out + x, smoothed, cols - x);
     }
 }
 
-static void tile_row_smooth(Update *u, int ty)
+WIDE static void row_smooth(const Update *u, const float *const rows[2 * REACH + 1], const float *const gaps[3], int y, int count)
 {
-    int x0, x1;
-    columns_near(u, ty, &x0, &x1);
-    if (x1 <= x0)
-        return;
-    shares_fill(u, ty, x0, x1);
-    if (!memchr(u->busy, 1, (size_t)u->tile_cols))
-        return;
-    rows_unpack(u, ty);
-    for (int tx = 0; tx < u->tile_cols; tx++) {
-        int end = tx;
-        while (end < u->tile_cols && end - tx < SPAN_TILES && u->busy[end])
-            end++;
-        if (end > tx) {
-            span_smooth(u, ty, tx, end);
-            tx = end - 1;
-        }
+    if (u->plane == NARROW)
+        row_means(rows, u->starts, count, NARROW, u->scales, u->alike);
+    else
+        row_means(rows, u->starts, count, u->plane, u->scales, u->alike);
+    row_blend(gaps[0], gaps[1], gaps[2], u->starts, count, u->cols, u->repeat, u->scales.zero, u->alike, floats_at(&u->out_probability, y));
+}
+
+static void tile_row_smooth(const Update *u, int ty)
+{
+    const int y0 = ty * TILE;
+    const float *rows[TILE + 2 * REACH], *gaps[TILE + 2];
+    for (int j = 0; j < TILE + 2 * REACH; j++)
+        rows[j] = window_at(u, y0 - REACH + j);
+    for (int j = 0; j < TILE + 2; j++)
+        gaps[j] = gap_at(u, y0 - 1 + j);
+    for (int y = y0; y < least(y0 + TILE, u->rows); y++) {
+        const int count = bits_runs(u->busy + y * u->words, u->cols, STRIP, u->starts);
+        if (count > 0)
+            row_smooth(u, rows + y - y0, gaps + y - y0, y, count);
     }
 }
 
-static void rows_run(Update *u)
+/* Each step needs what the one before it finds a row of tiles further down. */
+static void rows_run(const Update *u)
 {
-    for (int ty = 0; ty < u->tile_rows; ty++) {
-        if (u->background) {
-            float *const weighed[TILE] = {measured_at(u, ty * TILE), measured_at(u, ty * TILE + 1), measured_at(u, ty * TILE + 2),
-                                          measured_at(u, ty * TILE + 3)};
-            background_weigh(u->background, &u->seen, ty * TILE, weighed);
-        }
-        tile_row_fuse(u, ty);
-        if (ty > 0)
-            tile_row_smooth(u, ty - 1);
-    }
-    tile_row_smooth(u, u->tile_rows - 1);
+    void (*const steps[])(const Update *, int) = {tile_row_fuse, tile_row_compare, tile_row_unpack, tile_row_smooth};
+    const int count = sizeof steps / sizeof steps[0];
+    for (int ty = 0; ty < u->tile_rows + count - 1; ty++)
+        for (int i = 0; i < count; i++)
+            if (ty - i >= 0 && ty - i < u->tile_rows)
+                steps[i](u, ty - i);
 }
 
 static int update_run(Update *u)
 {
     u->tile_rows = (u->rows + TILE - 1) / TILE;
-    u->tile_cols = (u->cols + TILE - 1) / TILE;
-    u->stride = u->cols + 2 * REACH + STRIP;
+    u->words = bits_words(u->cols);
+    u->stride = u->cols + 2 + 4 * STRIP;
     u->plane = plane_of(u->cols, REACH);
     u->seen = (Seen){&u->luma, &u->chroma_u, &u->chroma_v, &u->probability, &u->measured, &u->measured_variance, u->chroma, u->rows, u->cols};
-    const size_t stride = (size_t)u->stride, windows = (size_t)(u->rows + 2 * REACH) * PLANES * (size_t)u->plane + STRIP;
-    float *floats = malloc(sizeof(float) * (windows + (2 * KEPT + TILE + 2) * stride));
-    u->near = malloc(sizeof(Range) * (size_t)u->tile_rows);
-    u->busy = malloc((size_t)u->tile_cols);
-    int done = u->near && u->busy && floats;
+    const size_t stride = (size_t)u->stride, window = WINDOW_ROWS * PLANES * (size_t)u->plane;
+    const size_t words = (size_t)u->words, rows_of_bits = (size_t)u->tile_rows + (size_t)u->rows + 2;
+    float *floats = malloc(sizeof(float) * (window + (GAP_ROWS + TILE + 1) * stride));
+    uint64_t *bits = calloc(rows_of_bits * words, sizeof(uint64_t));
+    u->starts = malloc(sizeof(int) * (size_t)(u->cols / STRIP + 1));
+    int done = floats && bits && u->starts;
     if (u->background && background_begin(u->background, &u->seen, u->noise) < 0)
         done = 0;
     if (done) {
-        float *rest = floats + windows;
-        u->window = floats + REACH * PLANES * u->plane + REACH;
-        for (int i = 0; i < KEPT; i++)
-            u->sums[i] = rest + i * u->stride;
-        u->share = rest + KEPT * u->stride;
-        u->most = rest + (KEPT + TILE) * u->stride;
-        u->apart = rest + (KEPT + TILE + 1) * u->stride + 1;
-        u->weighed = u->background ? rest + (KEPT + TILE + 2) * u->stride : NULL;
-        u->filled = -REACH;
-        u->compared = 0;
+        u->window = floats + REACH;
+        u->gap = floats + window + 1;
+        u->weighed = u->background ? floats + window + GAP_ROWS * stride : NULL;
+        u->alike = floats + window + (GAP_ROWS + TILE) * stride;
+        u->near = bits + 1;
+        u->busy = u->near + u->tile_rows * u->words;
+        u->column = u->busy + u->rows * u->words;
+        u->found = u->column + u->words;
         rows_run(u);
     }
     if (u->background)
         background_end(u->background, &u->seen, done);
-    free(u->busy);
-    free(u->near);
+    free(u->starts);
+    free(bits);
     free(floats);
     return done ? 0 : -1;
 }

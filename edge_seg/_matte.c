@@ -137,16 +137,6 @@ INLINED int16_t fixed_alpha(float value) { return (int16_t)(int)(value * ALPHA_O
 enum { SOME = 1, NOT_ALL = 2 }; /* of the person */
 
 #define ALL_NODES 255 /* of a tile, as bits */
-static const int32_t bit_of[TILE] = {1, 2, 4, 8, 16, 32, 64, 128};
-
-/* The bits of all lanes. */
-INLINED int bits_of(const int32_t flags[TILE])
-{
-    int32_t bits = 0;
-    EACH_LANE(i, TILE)
-        bits |= flags[i];
-    return bits;
-}
 
 /* --- what there is to do --------------------------------------------------------------------------------------- */
 
