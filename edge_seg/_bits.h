@@ -69,6 +69,13 @@ INLINED void bits_near(const uint64_t *rows, int count, int words, int reach, ui
     }
 }
 
+/* Clears what `bits_near` finds behind the last node. */
+INLINED void bits_end(uint64_t *row, int nodes)
+{
+    if (nodes % WORD)
+        row[nodes / WORD] &= bits_below(nodes % WORD);
+}
+
 /* Nodes that are set go into runs of `length`, each of which begins where the row has the next one. Returns how many. */
 INLINED int bits_runs(const uint64_t *row, int nodes, int length, int *start)
 {

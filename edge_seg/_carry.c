@@ -3,12 +3,17 @@
  * Nearly all of a mask is surely person or surely background. So the grid is cut into tiles; the costly part (what
  * colours the sources have, windows of alike colour) is for tiles whose windows hold a mask that differs, and that
  * do not show what they showed before. All is copied by rows first, and fetched where it moved.
+ *
+ * One row of tiles after the other goes through all of it: the mask is fetched, and one row of tiles later each: which tiles
+ * are worth it, what windows see, the result.
  */
+#include "_bits.h"
 #include "_fusion.h"
 #include "_motion.h"
 
 #define RADIUS 2             /* of the window */
 #define SLACK (TILE + 2 * RADIUS)
+#define WINDOW_ROWS (3 * TILE)  /* that are kept: those of the result, and what their windows reach */
 #define SURE (1.0f / 16)     /* masks that differ by less are alike */
 #define CALM 3               /* code values of luma up to which what did not move is the same */
 #define UNSEEN 0.05f         /* variance for each squared pixel that a source lies outside the picture */
@@ -34,18 +39,27 @@ typedef struct {
     Scales scales;
     float exact, drift, misfit;
     int rows, cols, tile_rows, tile_cols;
+    int words;              /* from one row of bits to the next, one a tile */
     /* scratch */
     unsigned char *kind;    /* of each tile: how it is fetched */
-    unsigned char *busy;    /* whether the mask differs in the windows of each tile, and it is not calm */
-    unsigned char *wanted;  /* whether such windows reach into it */
+    uint64_t *still;        /* which tiles did not move */
+    uint64_t *busy;         /* in whose windows the mask differs, and which are not calm */
+    uint64_t *column, *found;   /* for the moment: a row each */
+    int *middle;            /* of each tile's column: the block there */
+    int *starts, *spans;    /* of strips and spans of a row */
+    int *lanes;             /* of each strip: how many are of busy tiles */
     unsigned char *changed; /* of each column of a row of tiles: whether it shows something else than before */
     float *least, *most;    /* in the windows of a row of tiles, with a rim of RADIUS */
     float *growth;          /* of the variance of each of a row of tiles */
-    /* What windows of busy tiles see (_fusion.h), each from the element (0, 0) on, with a rim of RADIUS: colours from the
-     * frame before, the mask as it was fetched, and how far that luma is from the element's own. */
-    float *y, *u, *v, *moved, *difference;
-    Py_ssize_t plane, stride;
+    float *own[VALUES];     /* colours of a row of the picture */
+    float *alike;           /* of strips of a row */
+    /* What windows of busy tiles see (_fusion.h), with a rim of RADIUS: colours from the frame before, the mask as it was
+     * fetched, and how far that luma is from the element's own. WINDOW_ROWS, modulo their number. */
+    float *window;
+    Py_ssize_t plane;
 } Carry;
+
+static inline float *window_at(const Carry *c, int y) { return c->window + clamp(y, 0, c->rows - 1) % WINDOW_ROWS * PER_ROW * c->plane; }
 
 static void mask_fetch_slowly(const Carry *c, int y0, int x0)
 {
@@ -54,161 +68,38 @@ static void mask_fetch_slowly(const Carry *c, int y0, int x0)
             floats_at(&c->out_probability, y)[x] = float_at(&c->probability, place_of(&c->motion, y, x, vector_at(&c->motion, y, x)));
 }
 
-/* The mask: all of it is copied, then what moved is fetched. */
-WIDE static void mask_fetch(const Carry *c)
+/* The mask of a row of tiles: all of it is copied, then what moved is fetched. */
+WIDE static void tile_row_fetch(const Carry *c, int ty)
 {
     const Py_ssize_t stride = c->probability.stride / (Py_ssize_t)sizeof(float), out_stride = c->out_probability.stride / (Py_ssize_t)sizeof(float);
-    for (int y = 0; y < c->rows; y++)
+    const int y0 = ty * TILE;
+    for (int y = y0; y < least(y0 + TILE, c->rows); y++)
         memcpy(floats_at(&c->out_probability, y), floats_at(&c->probability, y), sizeof(float) * (size_t)c->cols);
-    for (int ty = 0; ty < c->tile_rows; ty++) {
-        const int y0 = ty * TILE;
-        const int16_t *steps = steps_at(&c->motion, y0, 0);
-        unsigned char *kinds = c->kind + (Py_ssize_t)ty * c->tile_cols;
-        for (int tx = 0; tx < c->tile_cols; tx++) {
-            const int x0 = tx * TILE, block = c->motion.block_of[x0];
-            const Vector v = {steps[2 * block], steps[2 * block + 1]};
-            const int kind = kind_of(&c->motion, y0, x0, v);
-            kinds[tx] = (unsigned char)kind;
-            if (kind == STILL)
-                continue;
-            const Origin from = origin_of(y0, x0, v);
-            float *out = floats_at(&c->out_probability, y0) + x0;
-            if (kind == RIM) {
-                float gathered[SIDE * WIDTH];
-                floats_gather(&c->motion, &c->probability, &from, gathered);
-                fetch_floats(gathered, WIDTH, from.fx, from.fy, out, out_stride);
-            } else if (kind == SCATTERED) {
-                mask_fetch_slowly(c, y0, x0);
-            } else if (is_pair(&c->motion, y0, x0, &from)) {
-                fetch_pair(floats_at(&c->probability, from.top) + from.left, stride, from.fx, from.fy, out, out_stride);
-                kinds[++tx] = (unsigned char)kind;
-            } else {
-                fetch_floats(floats_at(&c->probability, from.top) + from.left, stride, from.fx, from.fy, out, out_stride);
-            }
+    const Motion motion = c->motion; /* a copy: kinds are bytes, which could be anything's */
+    const int16_t *steps = steps_at(&motion, y0, 0);
+    unsigned char *kinds = c->kind + (Py_ssize_t)ty * c->tile_cols;
+    const int tile_cols = c->tile_cols;
+    for (int tx = 0; tx < tile_cols; tx++) {
+        const int x0 = tx * TILE, block = motion.block_of[x0];
+        const Vector v = {steps[2 * block], steps[2 * block + 1]};
+        const int kind = kind_of(&motion, y0, x0, v);
+        kinds[tx] = (unsigned char)kind;
+        if (kind == STILL)
+            continue;
+        const Origin from = origin_of(y0, x0, v);
+        float *out = floats_at(&c->out_probability, y0) + x0;
+        if (kind == RIM) {
+            float gathered[SIDE * WIDTH];
+            floats_gather(&motion, &c->probability, &from, gathered);
+            fetch_floats(gathered, WIDTH, from.fx, from.fy, out, out_stride);
+        } else if (kind == SCATTERED) {
+            mask_fetch_slowly(c, y0, x0);
+        } else if (is_pair(&motion, y0, x0, &from)) {
+            fetch_pair(floats_at(&c->probability, from.top) + from.left, stride, from.fx, from.fy, out, out_stride);
+            kinds[++tx] = (unsigned char)kind;
+        } else {
+            fetch_floats(floats_at(&c->probability, from.top) + from.left, stride, from.fx, from.fy, out, out_stride);
         }
-    }
-}
-
-/* The colours of a row of tiles, in the columns [x0, x1): none of them moved. */
-INLINED void still_fetch(const Carry *c, int y0, int x0, int x1)
-{
-    for (int y = y0; y < least(y0 + TILE, c->rows); y++) {
-        const Py_ssize_t k = y * c->stride + x0;
-        row_of_bytes(bytes_at(&c->previous, y) + x0, x1 - x0, c->y + k);
-        if (c->scales.chroma > 0) {
-            row_of_bytes(bytes_at(&c->previous_u, y) + x0, x1 - x0, c->u + k);
-            row_of_bytes(bytes_at(&c->previous_v, y) + x0, x1 - x0, c->v + k);
-        }
-    }
-}
-
-static void colours_fetch_slowly(const Carry *c, int y0, int x0)
-{
-    for (int y = y0; y < least(y0 + TILE, c->rows); y++)
-        for (int x = x0; x < least(x0 + TILE, c->cols); x++) {
-            Place at = place_of(&c->motion, y, x, vector_at(&c->motion, y, x));
-            Py_ssize_t k = y * c->stride + x;
-            c->y[k] = byte_at(&c->previous, at);
-            if (c->scales.chroma > 0) {
-                c->u[k] = byte_at(&c->previous_u, at);
-                c->v[k] = byte_at(&c->previous_v, at);
-            }
-        }
-}
-
-/* A plane of colours of a tile. Near the picture's end eight columns cannot be read. */
-#if HAS_LANES
-INLINED void plane_fetch(const Carry *c, const Plane *plane, const Origin *from, int kind, float *out)
-{
-    if (kind != RIM && from->left + 2 * TILE < c->cols) {
-        fetch_bytes(bytes_at(plane, from->top) + from->left, plane->stride, from->fx, from->fy, out, c->stride);
-    } else {
-        unsigned char gathered[SIDE * WIDTH] = {0};
-        bytes_gather(&c->motion, plane, from, gathered);
-        fetch_bytes(gathered, WIDTH, from->fx, from->fy, out, c->stride);
-    }
-}
-#endif
-
-/* The colours of a tile with one vector, if that can be done at once: then 1. */
-INLINED int tile_fetch(const Carry *c, int y0, int x0, int kind)
-{
-#if HAS_LANES
-    if (kind == SCATTERED)
-        return 0;
-    const Origin from = tile_origin(&c->motion, y0, x0);
-    const Py_ssize_t k = y0 * c->stride + x0;
-    const Plane *u = &c->previous_u, *v = &c->previous_v;
-    plane_fetch(c, &c->previous, &from, kind, c->y + k);
-    if (c->scales.chroma > 0 && kind != RIM && u->stride == v->stride) {
-        fetch_two(bytes_at(u, from.top) + from.left, bytes_at(v, from.top) + from.left, u->stride, from.fx, from.fy, c->u + k, c->v + k, c->stride);
-    } else if (c->scales.chroma > 0) {
-        plane_fetch(c, u, &from, kind, c->u + k);
-        plane_fetch(c, v, &from, kind, c->v + k);
-    }
-    return 1;
-#else
-    (void)c, (void)y0, (void)x0, (void)kind;
-    return 0;
-#endif
-}
-
-/* The rest of what windows see in the columns [x0, x1) of a row of tiles. */
-INLINED void values_fill(const Carry *c, int y0, int x0, int x1)
-{
-    for (int y = y0; y < least(y0 + TILE, c->rows); y++) {
-        const Py_ssize_t k = y * c->stride + x0;
-        const unsigned char *restrict own = bytes_at(&c->current, y) + x0;
-        const float *restrict luma = c->y + k;
-        float *restrict difference = c->difference + k;
-        memcpy(c->moved + k, floats_at(&c->out_probability, y) + x0, sizeof(float) * (size_t)(x1 - x0));
-        for (int i = 0; i < x1 - x0; i++)
-            difference[i] = fabsf((float)own[i] - luma[i]);
-    }
-}
-
-/* Repeats the outermost columns of a row of tiles into the rim, where they are wanted. */
-static void sides_fill(const Carry *c, int y0, const unsigned char *wanted)
-{
-    if (!wanted[0] && !wanted[c->tile_cols - 1])
-        return;
-    for (int y = y0; y < least(y0 + TILE, c->rows); y++)
-        for (int i = 0; i < PER_ROW; i++)
-            if (c->scales.chroma > 0 || (i != CHROMA_U && i != CHROMA_V))
-                row_rim(c->y + y * c->stride + i * c->plane, c->cols, RADIUS);
-}
-
-/* What the windows of busy tiles see. */
-WIDE static void windows_fill(const Carry *c)
-{
-    for (int ty = 0; ty < c->tile_rows; ty++) {
-        const unsigned char *wanted = c->wanted + (Py_ssize_t)ty * c->tile_cols, *kind = c->kind + (Py_ssize_t)ty * c->tile_cols;
-        const int y0 = ty * TILE;
-        for (int tx = 0; tx < c->tile_cols; tx++) {
-            const int x0 = tx * TILE;
-            if (!wanted[tx])
-                continue;
-            if (kind[tx] == STILL) {
-                while (tx + 1 < c->tile_cols && wanted[tx + 1] && kind[tx + 1] == STILL)
-                    tx++;
-                still_fetch(c, y0, x0, least((tx + 1) * TILE, c->cols));
-            } else if (!tile_fetch(c, y0, x0, kind[tx])) {
-                colours_fetch_slowly(c, y0, x0);
-            }
-        }
-        for (int tx = 0, end; tx < c->tile_cols; tx = end + 1) {
-            for (end = tx; end < c->tile_cols && wanted[end];)
-                end++;
-            if (end > tx)
-                values_fill(c, y0, tx * TILE, least(end * TILE, c->cols));
-        }
-        sides_fill(c, y0, wanted);
-    }
-    const size_t bytes = sizeof(float) * (size_t)c->stride;
-    float *first = c->y - RADIUS, *last = first + (c->rows - 1) * c->stride;
-    for (int i = 1; i <= RADIUS; i++) {
-        memcpy(first - i * c->stride, first, bytes);
-        memcpy(last + i * c->stride, last, bytes);
     }
 }
 
@@ -274,85 +165,212 @@ static void changes_mark(const Carry *c, int ty)
         row_changes(bytes_at(&c->previous, y), bytes_at(&c->current, y), c->cols, c->changed);
 }
 
-/* Whether a tile shows what it showed before. */
-INLINED int is_calm(const Carry *c, int ty, int tx)
+/* Marks the tiles that are still, and those in whose windows the mask differs and which do not show what they showed before. */
+WIDE static void tile_row_mark(const Carry *c, int ty)
 {
-    uint32_t changed;
-    memcpy(&changed, c->changed + tx * TILE, sizeof changed);
-    return c->kind[ty * c->tile_cols + tx] == STILL && !changed;
+    spread_scan(c, ty);
+    changes_mark(c, ty);
+    for (int first = 0; first < c->tile_cols; first += WORD) {
+        const unsigned char *kind = c->kind + (Py_ssize_t)ty * c->tile_cols + first, *changed = c->changed + first * TILE;
+        const float *differs = c->most + first * TILE;
+        const int count = least(c->tile_cols - first, WORD);
+        uint64_t still = 0, busy = 0;
+        for (int i = 0; i < count; i++) {
+            uint32_t four;
+            memcpy(&four, changed + i * TILE, sizeof four);
+            still |= (uint64_t)(kind[i] == STILL) << i;
+            busy |= (uint64_t)((differs[i * TILE] > SURE) & ((kind[i] != STILL) | (four != 0))) << i;
+        }
+        c->still[ty * c->words + first / WORD] = still;
+        c->busy[ty * c->words + first / WORD] = busy;
+    }
 }
 
-/* Marks the tiles in whose windows the mask differs and which are not calm, and those that these windows reach. */
-WIDE static void tiles_mark(const Carry *c)
+/* --- what their windows see -------------------------------------------------------------------------------------------- */
+
+/* In which columns runs of marked tiles begin that are as long as `columns`. Returns how many. */
+INLINED int runs_find(const Carry *c, const uint64_t *tiles, int columns, int *starts)
 {
-    memset(c->wanted, 0, (size_t)c->tile_rows * (size_t)c->tile_cols);
-    for (int ty = 0; ty < c->tile_rows; ty++) {
-        unsigned char *restrict busy = c->busy + (Py_ssize_t)ty * c->tile_cols;
-        spread_scan(c, ty);
-        changes_mark(c, ty);
-        for (int tx = 0; tx < c->tile_cols; tx++)
-            busy[tx] = c->most[tx * TILE] > SURE && !is_calm(c, ty, tx);
-        const int top = ty > 0 ? ty - 1 : 0, bottom = least(ty + 1, c->tile_rows - 1);
-        for (int tx = 0; tx < c->tile_cols; tx++) {
-            if (!busy[tx])
-                continue;
-            const int left = tx > 0 ? tx - 1 : 0, right = least(tx + 1, c->tile_cols - 1);
-            for (int y = top; y <= bottom; y++)
-                memset(c->wanted + (Py_ssize_t)y * c->tile_cols + left, 1, (size_t)(right - left + 1));
+    const int count = bits_runs(tiles, c->tile_cols, columns / TILE, starts);
+    for (int n = 0; n < count; n++)
+        starts[n] *= TILE;
+    return count;
+}
+
+/* The colours of spans of a row of tiles, as if they had not moved. */
+INLINED void still_fetch(const Carry *c, int ty, int count)
+{
+    for (int y = ty * TILE; y < least((ty + 1) * TILE, c->rows); y++) {
+        float *row = window_at(c, y);
+        spans_unpack(bytes_at(&c->previous, y), c->starts, count, c->cols, row + LUMA * c->plane);
+        if (c->scales.chroma > 0) {
+            spans_unpack(bytes_at(&c->previous_u, y), c->starts, count, c->cols, row + CHROMA_U * c->plane);
+            spans_unpack(bytes_at(&c->previous_v, y), c->starts, count, c->cols, row + CHROMA_V * c->plane);
         }
+    }
+}
+
+static void colours_fetch_slowly(const Carry *c, int y0, int x0)
+{
+    for (int y = y0; y < least(y0 + TILE, c->rows); y++)
+        for (int x = x0; x < least(x0 + TILE, c->cols); x++) {
+            Place at = place_of(&c->motion, y, x, vector_at(&c->motion, y, x));
+            float *out = window_at(c, y) + x;
+            out[LUMA * c->plane] = byte_at(&c->previous, at);
+            if (c->scales.chroma > 0) {
+                out[CHROMA_U * c->plane] = byte_at(&c->previous_u, at);
+                out[CHROMA_V * c->plane] = byte_at(&c->previous_v, at);
+            }
+        }
+}
+
+/* A plane of colours of a tile. Near the picture's end eight columns cannot be read. */
+#if HAS_LANES
+INLINED void plane_fetch(const Carry *c, const Plane *plane, const Origin *from, int kind, float *out)
+{
+    if (kind != RIM && from->left + 2 * TILE < c->cols) {
+        fetch_bytes(bytes_at(plane, from->top) + from->left, plane->stride, from->fx, from->fy, out, PER_ROW * c->plane);
+    } else {
+        unsigned char gathered[SIDE * WIDTH] = {0};
+        bytes_gather(&c->motion, plane, from, gathered);
+        fetch_bytes(gathered, WIDTH, from->fx, from->fy, out, PER_ROW * c->plane);
+    }
+}
+#endif
+
+/* The colours of a tile with one vector, if that can be done at once: then 1. */
+INLINED int tile_fetch(const Carry *c, int y0, int x0, int kind)
+{
+#if HAS_LANES
+    if (kind == SCATTERED)
+        return 0;
+    const Origin from = tile_origin(&c->motion, y0, x0);
+    float *out = window_at(c, y0) + x0, *out_u = out + CHROMA_U * c->plane, *out_v = out + CHROMA_V * c->plane;
+    const Plane *u = &c->previous_u, *v = &c->previous_v;
+    plane_fetch(c, &c->previous, &from, kind, out + LUMA * c->plane);
+    if (c->scales.chroma > 0 && kind != RIM && u->stride == v->stride) {
+        fetch_two(bytes_at(u, from.top) + from.left, bytes_at(v, from.top) + from.left, u->stride, from.fx, from.fy, out_u, out_v,
+                  PER_ROW * c->plane);
+    } else if (c->scales.chroma > 0) {
+        plane_fetch(c, u, &from, kind, out_u);
+        plane_fetch(c, v, &from, kind, out_v);
+    }
+    return 1;
+#else
+    (void)c, (void)y0, (void)x0, (void)kind;
+    return 0;
+#endif
+}
+
+/* How far the luma is from the element's own, in spans of a row. */
+INLINED void spans_compare(const unsigned char *restrict own, const float *restrict luma, const int *restrict starts, int count, int cols,
+                           float *restrict difference)
+{
+    if (cols < SPAN)
+        for (int x = 0; x < cols; x++)
+            difference[x] = fabsf((float)own[x] - luma[x]);
+    for (int n = 0; cols >= SPAN && n < count; n++) {
+        const int x = least(starts[n], cols - SPAN);
+        EACH_LANE(i, SPAN)
+            difference[x + i] = fabsf((float)own[x + i] - luma[x + i]);
+    }
+}
+
+/* What the windows of busy tiles reach in a row of tiles. */
+WIDE static void tile_row_unpack(const Carry *c, int ty)
+{
+    const int top = ty > 0 ? ty - 1 : 0, bottom = least(ty + 1, c->tile_rows - 1);
+    const uint64_t *still = c->still + ty * c->words;
+    uint64_t *wanted = c->found, *part = c->column;
+    bits_near(c->busy + top * c->words, bottom - top + 1, c->words, 1, c->column, wanted);
+    bits_end(wanted, c->tile_cols);
+    for (int i = 0; i < c->words - 2; i++)
+        part[i] = wanted[i] & still[i];
+    still_fetch(c, ty, runs_find(c, part, SPAN, c->starts)); /* over what moved, too: that is fetched later */
+    for (int i = 0; i < c->words - 2; i++)
+        part[i] = wanted[i] & ~still[i];
+    const int moved = bits_runs(part, c->tile_cols, 1, c->starts);
+    for (int n = 0; n < moved; n++) {
+        const int tx = c->starts[n], kind = c->kind[ty * c->tile_cols + tx];
+        if (!tile_fetch(c, ty * TILE, tx * TILE, kind))
+            colours_fetch_slowly(c, ty * TILE, tx * TILE);
+    }
+    const int count = runs_find(c, wanted, SPAN, c->starts), at_rim = (wanted[0] | bits_from(wanted, c->tile_cols - 1)) & 1;
+    for (int y = ty * TILE; count > 0 && y < least((ty + 1) * TILE, c->rows); y++) {
+        float *row = window_at(c, y);
+        spans_compare(bytes_at(&c->current, y), row + LUMA * c->plane, c->starts, count, c->cols, row + DIFFERENCE * c->plane);
+        spans_copy(floats_at(&c->out_probability, y), c->starts, count, c->cols, row + VALUES * c->plane);
+        for (int i = 0; at_rim && i < PER_ROW; i++)
+            row_rim(row + i * c->plane, c->cols, RADIUS);
     }
 }
 
 /* --- the result ------------------------------------------------------------------------------------------------------ */
 
-/* The span of tiles [tx0, tx1) of tile row ty. */
-INLINED void span_carry_of(const Carry *c, int ty, int tx0, int tx1, const Py_ssize_t plane)
+/* Strips of a row; of each the first `lanes` are of busy tiles, the others keep what they have. */
+WIDE static void row_blend(const float *const rows[3], Py_ssize_t plane, const int *restrict starts, const int *restrict lanes, int count,
+                           int cols, const float *restrict alike, float exact, float drift, float misfit, float *p, float *q)
 {
-    const int x0 = tx0 * TILE, y1 = least((ty + 1) * TILE, c->rows), width = least(tx1 * TILE, c->cols) - x0;
     static const float ninth = 1.0f / 9;
-    const float exact = c->exact * c->exact, drift = c->drift, misfit = c->misfit;
-    const Py_ssize_t pitch = PER_ROW * plane;
-    const Scales scales = c->scales;
-    float own_y[BUFFER], own_u[BUFFER], own_v[BUFFER], alike[BUFFER];
-    for (int y = ty * TILE; y < y1; y++) {
-        const Py_ssize_t k = y * c->stride + x0;
-        row_of_bytes(bytes_at(&c->current, y) + x0, width, own_y);
-        if (c->scales.chroma > 0) {
-            row_of_bytes(bytes_at(&c->current_u, y) + x0, width, own_u);
-            row_of_bytes(bytes_at(&c->current_v, y) + x0, width, own_v);
+    const float *up = rows[0] + DIFFERENCE * plane, *here = rows[1] + DIFFERENCE * plane, *down = rows[2] + DIFFERENCE * plane;
+    const float *m = rows[1] + VALUES * plane;
+    exact *= exact;
+    for (int n = 0; n < count; n++) {
+        const int x = starts[n], busy = lanes[n];
+        float mask[STRIP], variance[STRIP];
+        strip_copy(mask, p + x, cols - x);
+        strip_copy(variance, q + x, cols - x);
+        EACH_LANE(i, STRIP) {
+            const int k = x + i;
+            float d = here[k] * here[k], share = d / (d + exact);
+            float r = ((up[k - 1] + up[k] + up[k + 1]) + (here[k - 1] + here[k] + here[k + 1]) + (down[k - 1] + down[k] + down[k + 1])) * ninth;
+            float carried = m[k] + share * (alike[n * STRIP + i] - m[k]), grown = variance[i] + (drift + misfit * r * r);
+            mask[i] = i < busy ? carried : mask[i];
+            variance[i] = i < busy ? grown : variance[i];
         }
-        for (int x = 0; x < width; x += STRIP) {
-            const float *const own = c->y + k + x;
-            const float *const rows[2 * RADIUS + 1] = {own - 2 * pitch, own - pitch, own, own + pitch, own + 2 * pitch};
-            mean_near(own_y + x, own_u + x, own_v + x, rows, plane, scales, alike + x);
-        }
-        float *restrict p = floats_at(&c->out_probability, y) + x0, *restrict q = floats_at(&c->out_variance, y) + x0;
-        const float *restrict here = c->difference + k, *restrict up = here - c->stride, *restrict down = here + c->stride;
-        const float *restrict m = c->moved + k;
-        for (int x = 0; x < width; x++) {
-            float d = here[x] * here[x], share = d / (d + exact);
-            float r = ((up[x - 1] + up[x] + up[x + 1]) + (here[x - 1] + here[x] + here[x + 1]) + (down[x - 1] + down[x] + down[x + 1])) * ninth;
-            p[x] = m[x] + share * (alike[x] - m[x]);
-            q[x] += drift + misfit * r * r;
-        }
+        strip_copy(p + x, mask, cols - x);
+        strip_copy(q + x, variance, cols - x);
     }
 }
 
-WIDE static void span_carry(const Carry *c, int ty, int tx0, int tx1)
+/* The colours of spans of a row of the picture. */
+WIDE static void row_unpack(const Carry *c, int y, int count)
 {
-    if (c->plane == NARROW)
-        span_carry_of(c, ty, tx0, tx1, NARROW);
-    else
-        span_carry_of(c, ty, tx0, tx1, c->plane);
+    const Plane *const planes[VALUES] = {&c->current, &c->current_u, &c->current_v};
+    for (int i = 0; i < (c->scales.chroma > 0 ? VALUES : 1); i++)
+        spans_unpack(bytes_at(planes[i], y), c->spans, count, c->cols, c->own[i]);
+}
+
+/* The busy tiles of a row of tiles. */
+static void tile_row_carry(const Carry *c, int ty)
+{
+    const uint64_t *busy = c->busy + ty * c->words;
+    const int y0 = ty * TILE, spans = runs_find(c, busy, SPAN, c->spans), strips = runs_find(c, busy, STRIP, c->starts);
+    if (strips == 0)
+        return;
+    for (int n = 0; n < strips; n++)
+        c->lanes[n] = bits_from(busy, c->starts[n] / TILE) & 2 ? STRIP : TILE;
+    const float *rows[TILE + 2 * RADIUS];
+    for (int j = 0; j < TILE + 2 * RADIUS; j++)
+        rows[j] = window_at(c, y0 - RADIUS + j);
+    for (int y = y0; y < least(y0 + TILE, c->rows); y++) {
+        const float *const *reached = rows + y - y0;
+        row_unpack(c, y, spans);
+        mean_near(c->own[LUMA], c->own[CHROMA_U], c->own[CHROMA_V], reached, c->starts, strips, c->plane, c->scales, c->alike);
+        row_blend(reached + 1, c->plane, c->starts, c->lanes, strips, c->cols, c->alike, c->exact, c->drift, c->misfit,
+                  floats_at(&c->out_probability, y), floats_at(&c->out_variance, y));
+    }
 }
 
 /* How much the variance of each of a row of tiles grows, by the block in its middle; in busy ones that comes with the rest. */
-INLINED void growth_fill(const Carry *c, int ty, const unsigned char *busy)
+INLINED void growth_fill(const Carry *c, int ty)
 {
     const float *residual = floats_at(&c->residual, c->motion.block_of[least(ty * TILE + TILE / 2, c->rows - 1)]);
+    const float drift = c->drift, misfit = c->misfit;
     for (int tx = 0; tx < c->tile_cols; tx++) {
-        const float r = residual[c->motion.block_of[least(tx * TILE + TILE / 2, c->cols - 1)]];
-        c->growth[tx] = busy[tx] ? 0 : c->drift + c->misfit * r * r;
+        const float r = residual[c->middle[tx]];
+        const uint64_t busy = c->busy[ty * c->words + tx / WORD] >> tx % WORD & 1;
+        c->growth[tx] = busy ? 0 : drift + misfit * r * r;
     }
 }
 
@@ -406,24 +424,32 @@ INLINED void variance_fetch(const Carry *c, int y0, int x0, int kind)
     }
 }
 
-WIDE static void tile_row_finish(const Carry *c, int ty)
+WIDE static void variances_fetch(const Carry *c, int ty)
 {
-    const unsigned char *busy = c->busy + (Py_ssize_t)ty * c->tile_cols, *kind = c->kind + (Py_ssize_t)ty * c->tile_cols;
-    growth_fill(c, ty, busy);
+    const unsigned char *kind = c->kind + (Py_ssize_t)ty * c->tile_cols;
+    growth_fill(c, ty);
     for (int y = ty * TILE; y < least((ty + 1) * TILE, c->rows); y++)
         row_grow(floats_at(&c->variance, y), c->growth, c->cols, floats_at(&c->out_variance, y));
     for (int tx = 0; tx < c->tile_cols; tx++)
         if (kind[tx] > CLOSE)
             variance_fetch(c, ty * TILE, tx * TILE, kind[tx]);
-    for (int tx = 0; tx < c->tile_cols; tx++) {
-        int end = tx;
-        while (end < c->tile_cols && end - tx < SPAN_TILES && busy[end])
-            end++;
-        if (end > tx) {
-            span_carry(c, ty, tx, end);
-            tx = end - 1;
-        }
-    }
+}
+
+static void tile_row_finish(const Carry *c, int ty)
+{
+    variances_fetch(c, ty);
+    tile_row_carry(c, ty);
+}
+
+/* Each step needs what the one before it finds a row of tiles further down. */
+static void rows_run(const Carry *c)
+{
+    void (*const steps[])(const Carry *, int) = {tile_row_fetch, tile_row_mark, tile_row_unpack, tile_row_finish};
+    const int count = sizeof steps / sizeof steps[0];
+    for (int ty = 0; ty < c->tile_rows + count - 1; ty++)
+        for (int i = 0; i < count; i++)
+            if (ty - i >= 0 && ty - i < c->tile_rows)
+                steps[i](c, ty - i);
 }
 
 static int carry_run(Carry *c)
@@ -431,38 +457,44 @@ static int carry_run(Carry *c)
     const int longer = c->rows > c->cols ? c->rows : c->cols;
     c->tile_rows = (c->rows + TILE - 1) / TILE;
     c->tile_cols = (c->cols + TILE - 1) / TILE;
+    c->words = bits_words(c->tile_cols);
     c->plane = plane_of(c->cols, RADIUS);
-    c->stride = PER_ROW * c->plane;
     const size_t tiles = (size_t)c->tile_rows * (size_t)c->tile_cols, line = (size_t)c->cols + 2 * SLACK;
-    const size_t fetched = (size_t)(c->rows + 2 * RADIUS) * (size_t)c->stride + STRIP;
-    float *floats = malloc(sizeof(float) * (fetched + 3 * line));
-    unsigned char *marks = malloc(3 * tiles + (size_t)c->tile_cols * TILE);
-    c->motion.block_of = malloc(sizeof(int) * (size_t)longer);
-    const int done = floats && marks && c->motion.block_of;
+    const size_t window = WINDOW_ROWS * PER_ROW * (size_t)c->plane, words = (size_t)c->words, rows_of_bits = 2 * (size_t)c->tile_rows + 2;
+    float *floats = malloc(sizeof(float) * (window + (4 + VALUES) * line));
+    unsigned char *bytes = malloc(tiles + (size_t)c->tile_cols * TILE);
+    uint64_t *bits = calloc(rows_of_bits * words, sizeof(uint64_t));
+    int *indices = malloc(sizeof(int) * ((size_t)longer + 4 * (size_t)c->tile_cols));
+    const int done = floats && bytes && bits && indices;
     if (done) {
+        c->motion.block_of = indices;
         for (int i = 0; i < longer; i++)
             c->motion.block_of[i] = i / c->motion.block;
-        c->y = floats + RADIUS * c->stride + RADIUS;
-        c->u = c->y + CHROMA_U * c->plane;
-        c->v = c->y + CHROMA_V * c->plane;
-        c->moved = c->y + VALUES * c->plane;
-        c->difference = c->y + DIFFERENCE * c->plane;
-        c->least = floats + fetched;
+        c->starts = indices + longer;
+        c->spans = c->starts + c->tile_cols;
+        c->lanes = c->spans + c->tile_cols;
+        c->middle = c->lanes + c->tile_cols;
+        for (int tx = 0; tx < c->tile_cols; tx++)
+            c->middle[tx] = c->motion.block_of[least(tx * TILE + TILE / 2, c->cols - 1)];
+        c->window = floats + RADIUS;
+        c->least = floats + window;
         c->most = c->least + line;
         c->growth = c->most + line;
-        c->busy = marks;
-        c->wanted = marks + tiles;
-        c->kind = marks + 2 * tiles;
-        c->changed = marks + 3 * tiles;
-        mask_fetch(c);
-        tiles_mark(c);
-        windows_fill(c);
-        for (int ty = 0; ty < c->tile_rows; ty++)
-            tile_row_finish(c, ty);
+        c->alike = c->growth + line;
+        for (int i = 0; i < VALUES; i++)
+            c->own[i] = c->alike + (i + 1) * line;
+        c->kind = bytes;
+        c->changed = bytes + tiles;
+        c->still = bits + 1;
+        c->busy = c->still + c->tile_rows * c->words;
+        c->column = c->busy + c->tile_rows * c->words;
+        c->found = c->column + c->words;
+        rows_run(c);
     }
-    free(c->motion.block_of);
+    free(indices);
+    free(bits);
+    free(bytes);
     free(floats);
-    free(marks);
     return done ? 0 : -1;
 }
 

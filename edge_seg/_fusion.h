@@ -8,8 +8,7 @@
 
 #define TILE 4               /* side of the tiles that are treated alike, in pixels */
 #define STRIP 8              /* elements that are computed at once: no loop ends with single ones */
-#define SPAN_TILES 32
-#define BUFFER (SPAN_TILES * TILE + STRIP)
+#define SPAN 32              /* bytes that become floats at once */
 #define SELF (16 * 1e-3f)    /* what an element counts for itself at least; all weights are in sixteenths */
 #define SIDE_MAX 8192
 
@@ -24,6 +23,37 @@ INLINED void row_of_bytes(const unsigned char *restrict row, int n, float *restr
 {
     for (int i = 0; i < n; i++)
         out[i] = (float)row[i];
+}
+
+/* Spans of a row; the last may begin earlier than it is wanted. */
+INLINED void spans_unpack(const unsigned char *restrict row, const int *restrict starts, int count, int cols, float *restrict out)
+{
+    if (cols < SPAN)
+        row_of_bytes(row, cols, out);
+    for (int n = 0; cols >= SPAN && n < count; n++) {
+        const int x = least(starts[n], cols - SPAN);
+        EACH_LANE(i, SPAN)
+            out[x + i] = (float)row[x + i];
+    }
+}
+
+INLINED void spans_copy(const float *restrict row, const int *restrict starts, int count, int cols, float *restrict out)
+{
+    if (cols < SPAN)
+        memcpy(out, row, sizeof(float) * (size_t)cols);
+    for (int n = 0; cols >= SPAN && n < count; n++) {
+        const int x = least(starts[n], cols - SPAN);
+        copy_lanes(out + x, row + x, sizeof(float) * SPAN);
+    }
+}
+
+/* Up to STRIP floats. */
+INLINED void strip_copy(float *to, const float *from, int count)
+{
+    if (count >= STRIP)
+        copy_lanes(to, from, sizeof(float) * STRIP);
+    else
+        memcpy(to, from, sizeof(float) * (size_t)count);
 }
 
 /* Repeats the outermost elements of a row into a rim of that many. */
@@ -65,12 +95,12 @@ enum { LUMA, CHROMA_U, CHROMA_V, VALUES, PLANES };
 
 static inline Py_ssize_t plane_of(int cols, int reach) { return cols <= NARROW_COLS ? NARROW : cols + 2 * reach + STRIP; }
 
-/* For STRIP elements: the mean over the window around each of the values whose colour is like its own (y, u, v). `rows`
- * are those that the window reaches, from `reach` above, from the first element's column on. All rows must have STRIP
- * elements more than are wanted; what they hold does not matter. */
+/* For strips of a row: the mean over the window around each element of the values whose colour is like its own (y, u, v).
+ * `rows` are those that the window reaches, from `reach` above. All rows must have STRIP elements more than are wanted; what
+ * they hold does not matter. The means lie strip by strip. */
 #define MEAN_OF_ALIKE(name, WINDOW, reach) \
-INLINED void name(const float *y, const float *u, const float *v, const float *const rows[2 * (reach) + 1], const Py_ssize_t plane, \
-                  Scales scales, float *restrict out) \
+INLINED void name##_of(const float *y, const float *u, const float *v, const float *const rows[2 * (reach) + 1], const Py_ssize_t plane, \
+                       Scales scales, float *restrict out) \
 { \
     const float *const *const row = rows + (reach); \
     const float *const values = row[0] + VALUES * plane; \
@@ -87,6 +117,25 @@ INLINED void name(const float *y, const float *u, const float *v, const float *c
             WINDOW(TAP) \
             out[i] = t / w; \
         } \
+} \
+INLINED void name##_strips(const float *y, const float *u, const float *v, const float *const rows[2 * (reach) + 1], const int *starts, \
+                           int count, const Py_ssize_t plane, Scales scales, float *restrict out) \
+{ \
+    for (int n = 0; n < count; n++) { \
+        const int x = starts[n]; \
+        const float *from[2 * (reach) + 1]; \
+        for (int j = 0; j <= 2 * (reach); j++) \
+            from[j] = rows[j] + x; \
+        name##_of(y + x, u + x, v + x, from, plane, scales, out + n * STRIP); \
+    } \
+} \
+WIDE static void name(const float *y, const float *u, const float *v, const float *const rows[2 * (reach) + 1], const int *starts, \
+                      int count, Py_ssize_t plane, Scales scales, float *restrict out) \
+{ \
+    if (plane == NARROW) \
+        name##_strips(y, u, v, rows, starts, count, NARROW, scales, out); \
+    else \
+        name##_strips(y, u, v, rows, starts, count, plane, scales, out); \
 }
 #define TAP(dy, dx, share) { \
         const float *at = row[dy] + (dx) + i; \

@@ -11,7 +11,6 @@
 #define REACH 4              /* of the window */
 #define CALM (3.0f / 64)     /* masks that differ by less, over 3x3, are not smoothed */
 #define NOTHING 1e-6f
-#define SPAN 32              /* bytes that become floats at once */
 /* Rows that are kept: */
 #define GAP_ROWS (5 * TILE)     /* from one above those that are smoothed to those that are filtered */
 #define WINDOW_ROWS (3 * TILE)  /* those that are smoothed, and what their windows reach */
@@ -150,31 +149,10 @@ static void tile_row_compare(const Update *u, int ty)
 {
     const int top = ty > 0 ? ty - 1 : 0, bottom = least(ty + 1, u->tile_rows - 1);
     bits_near(u->near + top * u->words, bottom - top + 1, u->words, 1, u->column, u->found);
+    bits_end(u->found, u->cols);
     const int count = bits_runs(u->found, u->cols, STRIP, u->starts);
     for (int y = ty * TILE; y < least((ty + 1) * TILE, u->rows); y++)
         row_compare(gap_at(u, y - 1), gap_at(u, y), gap_at(u, y + 1), u->starts, count, u->cols, u->busy + y * u->words);
-}
-
-/* Spans of a row; the last may begin earlier than it is wanted. */
-INLINED void spans_unpack(const unsigned char *restrict row, const int *restrict starts, int count, int cols, float *restrict out)
-{
-    if (cols < SPAN)
-        row_of_bytes(row, cols, out);
-    for (int n = 0; cols >= SPAN && n < count; n++) {
-        const int x = least(starts[n], cols - SPAN);
-        EACH_LANE(i, SPAN)
-            out[x + i] = (float)row[x + i];
-    }
-}
-
-INLINED void spans_copy(const float *restrict row, const int *restrict starts, int count, int cols, float *restrict out)
-{
-    if (cols < SPAN)
-        memcpy(out, row, sizeof(float) * (size_t)cols);
-    for (int n = 0; cols >= SPAN && n < count; n++) {
-        const int x = least(starts[n], cols - SPAN);
-        copy_lanes(out + x, row + x, sizeof(float) * SPAN);
-    }
 }
 
 /* What windows see of spans of a row. */
@@ -197,34 +175,14 @@ static void tile_row_unpack(const Update *u, int ty)
 {
     const int first = (ty > 0 ? ty - 1 : 0) * TILE, last = least((ty + 2) * TILE, u->rows) - 1;
     bits_near(u->busy + first * u->words, last - first + 1, u->words, REACH, u->column, u->found);
+    bits_end(u->found, u->cols);
     const int count = bits_runs(u->found, u->cols, SPAN, u->starts);
     for (int y = ty * TILE; count > 0 && y < least((ty + 1) * TILE, u->rows); y++)
         row_unpack(u, y, u->starts, count);
 }
 
-/* What windows find for strips of a row. */
-INLINED void row_means(const float *const rows[2 * REACH + 1], const int *starts, int count, const Py_ssize_t plane, Scales scales,
-                       float *restrict alike)
-{
-    for (int n = 0; n < count; n++) {
-        const float *view[2 * REACH + 1], *own = rows[REACH] + starts[n];
-        for (int j = 0; j <= 2 * REACH; j++)
-            view[j] = rows[j] + starts[n];
-        mean_around(own + LUMA * plane, own + CHROMA_U * plane, own + CHROMA_V * plane, view, plane, scales, alike + n * STRIP);
-    }
-}
-
-/* Up to STRIP floats. */
-INLINED void strip_copy(float *to, const float *from, int count)
-{
-    if (count >= STRIP)
-        copy_lanes(to, from, sizeof(float) * STRIP);
-    else
-        memcpy(to, from, sizeof(float) * (size_t)count);
-}
-
 /* Where the masks do not disagree a strip keeps what it has: there not all that windows see is known. */
-INLINED void row_blend(const float *up, const float *here, const float *down, const int *starts, int count, int cols, float repeat, float zero,
+WIDE static void row_blend(const float *up, const float *here, const float *down, const int *starts, int count, int cols, float repeat, float zero,
                        const float *restrict alike, float *out)
 {
     for (int n = 0; n < count; n++) {
@@ -242,12 +200,15 @@ INLINED void row_blend(const float *up, const float *here, const float *down, co
     }
 }
 
-WIDE static void row_smooth(const Update *u, const float *const rows[2 * REACH + 1], const float *const gaps[3], int y, int count)
+/* `rows` are those that windows reach, `gaps` those of 3x3. */
+static void row_smooth(const Update *u, const float *const rows[2 * REACH + 1], const float *const gaps[3], int y)
 {
-    if (u->plane == NARROW)
-        row_means(rows, u->starts, count, NARROW, u->scales, u->alike);
-    else
-        row_means(rows, u->starts, count, u->plane, u->scales, u->alike);
+    const int count = bits_runs(u->busy + y * u->words, u->cols, STRIP, u->starts);
+    if (count == 0)
+        return;
+    const float *own = rows[REACH];
+    mean_around(own + LUMA * u->plane, own + CHROMA_U * u->plane, own + CHROMA_V * u->plane, rows, u->starts, count, u->plane, u->scales,
+                u->alike);
     row_blend(gaps[0], gaps[1], gaps[2], u->starts, count, u->cols, u->repeat, u->scales.zero, u->alike, floats_at(&u->out_probability, y));
 }
 
@@ -259,11 +220,8 @@ static void tile_row_smooth(const Update *u, int ty)
         rows[j] = window_at(u, y0 - REACH + j);
     for (int j = 0; j < TILE + 2; j++)
         gaps[j] = gap_at(u, y0 - 1 + j);
-    for (int y = y0; y < least(y0 + TILE, u->rows); y++) {
-        const int count = bits_runs(u->busy + y * u->words, u->cols, STRIP, u->starts);
-        if (count > 0)
-            row_smooth(u, rows + y - y0, gaps + y - y0, y, count);
-    }
+    for (int y = y0; y < least(y0 + TILE, u->rows); y++)
+        row_smooth(u, rows + y - y0, gaps + y - y0, y);
 }
 
 /* Each step needs what the one before it finds a row of tiles further down. */
