@@ -69,6 +69,30 @@ INLINED void bits_near(const uint64_t *rows, int count, int words, int reach, ui
     }
 }
 
+/* Eight bytes that are 0 or 1. */
+INLINED uint64_t bits_of_bytes(const uint8_t *flags)
+{
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return eight(flags) * 0x0102040810204080u >> 56; /* each is added where its bit belongs */
+#else
+    uint64_t bits = 0;
+    for (int i = 0; i < 8; i++)
+        bits |= (uint64_t)flags[i] << i;
+    return bits;
+#endif
+}
+
+/* The same of a row, with zeros behind it that make the last word whole. */
+INLINED void bits_pack(const uint8_t *flags, int nodes, uint64_t *row)
+{
+    for (int first = 0; first < nodes; first += WORD) {
+        uint64_t word = 0;
+        for (int x = 0; x < WORD; x += 8)
+            word |= bits_of_bytes(flags + first + x) << x;
+        row[first / WORD] = word;
+    }
+}
+
 /* Clears what `bits_near` finds behind the last node. */
 INLINED void bits_end(uint64_t *row, int nodes)
 {

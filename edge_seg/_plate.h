@@ -2,11 +2,12 @@
  * edge_seg/plate_reference.py says what is computed.
  *
  * Rows come in strips, one of tiles each: what is said of one is in the nearest cache when the filter wants it. Where the
- * model sees nobody and nothing differs nothing can be said: such blocks are only learnt.
+ * model sees nobody and nothing differs nothing can be said: that is only learnt.
  */
 #ifndef EDGE_SEG_PLATE_H
 #define EDGE_SEG_PLATE_H
 
+#include "_bits.h"
 #include "_fusion.h"
 
 #define EDGE 0.32f
@@ -46,18 +47,18 @@ typedef struct {
     Plane seen, sums;        /* the sums: of what differs and of all, weighted: background, then person */
     /* scratch: rows with a rim of AROUND, and a block more than is wanted */
     int16_t *apart[RING];    /* quarters of squared differences */
-    int16_t *across;         /* the greatest of each column */
-    int16_t *around;         /* the greatest of the square */
+    int16_t *around;         /* of a row: the greatest of the square */
     unsigned char *close;    /* RING rows: those quarters, as far as a byte tells them apart */
-    unsigned char *found;    /* of the strip, of each column: whether anything can be said there */
+    unsigned char *found;    /* of a row: whether anything can be said */
     unsigned char *vacant;   /* of a row: whether the model sees nobody */
     float *counts;           /* 4 rows */
-    float *change;           /* of a row: of the variance of its probabilities */
     unsigned char *state;    /* of the strip's elements */
-    unsigned char *worth;    /* of each block of the strip: whether anything can be said there */
+    uint64_t *worth;         /* of the strip's rows: what was found there */
+    int *starts;             /* of blocks of a row */
     Odds odds;
     Weight weight;
-    int blocks, compared;    /* rows before this are in `apart` */
+    int words;               /* from one row of bits to the next */
+    int compared;            /* rows before this are in `apart` */
     Py_ssize_t stride;
 } Background;
 
@@ -115,20 +116,20 @@ static void apart_fill(const Background *b, const Seen *s, int y)
 
 INLINED int16_t greater(int16_t a, int16_t b) { return a > b ? a : b; }
 
-/* The greatest of 5x5 in the columns [x0, x1). */
-WIDE static void squares_scan(const int16_t *restrict a, const int16_t *restrict b, const int16_t *restrict c, const int16_t *restrict d,
-                              const int16_t *restrict e, int16_t *restrict across, int16_t *restrict around, int x0, int x1)
+/* The greatest of 5x5, in a block of the middle one of rows. */
+INLINED void block_scan(const int16_t *const rows[2 * AROUND + 1], int x0, int16_t around[BLOCK])
 {
-    for (int x = x0 - AROUND; x < x1 + AROUND; x++)
-        across[x] = greater(greater(greater(a[x], b[x]), greater(c[x], d[x])), e[x]);
-    for (int x = x0; x < x1; x++)
-        around[x] = greater(greater(greater(across[x - 2], across[x - 1]), greater(across[x], across[x + 1])), across[x + 2]);
+    const int16_t *a = rows[0] + x0, *b = rows[1] + x0, *c = rows[2] + x0, *d = rows[3] + x0, *e = rows[4] + x0;
+#define COLUMN(x) greater(greater(greater(a[x], b[x]), greater(c[x], d[x])), e[x])
+    EACH_LANE(i, BLOCK)
+        around[i] = greater(greater(greater(COLUMN(i - 2), COLUMN(i - 1)), greater(COLUMN(i), COLUMN(i + 1))), COLUMN(i + 2));
+#undef COLUMN
 }
 
-static void around_fill(const Background *b, const Seen *s, int y, int x0, int x1)
+WIDE static void row_scan(const int16_t *const rows[2 * AROUND + 1], int cols, int16_t *around)
 {
-    squares_scan(apart_at(b, y - 2, s->rows), apart_at(b, y - 1, s->rows), apart_at(b, y, s->rows), apart_at(b, y + 1, s->rows),
-                 apart_at(b, y + 2, s->rows), b->across, b->around, x0, x1);
+    for (int x = 0; x < cols; x += BLOCK)
+        block_scan(rows, x, around + x);
 }
 
 /* The difference from which on an element is more person than background. */
@@ -138,7 +139,7 @@ INLINED float half_of(int16_t greatest)
     return half > NOISE ? half : NOISE;
 }
 
-INLINED float known_of(unsigned char seen)
+INLINED float known_of(int seen)
 {
     float known = (float)seen * (1.0f / KNOWN);
     return known < 1 ? known : 1;
@@ -167,36 +168,33 @@ WIDE static void row_take(const float *restrict measured, int cols, float *restr
     }
 }
 
-/* What was seen of the background of each element, and, added to what was found in its column, whether anything can be said
- * there. */
+/* What was seen of the background of each element, and whether anything can be said there. */
 WIDE static void row_judge(const unsigned char *restrict close, const unsigned char *restrict vacant, const unsigned char *restrict seen,
                            int cols, unsigned char *restrict state, unsigned char *restrict found)
 {
     for (int x = 0; x < cols; x++) {
         unsigned char same = close[x] < SAME, other = close[x] > NOISE, known = seen[x] > 0;
         state[x] = (unsigned char)(vacant[x] + (vacant[x] & same));
-        found[x] |= (unsigned char)(((vacant[x] ^ 1) | other) & known);
+        found[x] = (unsigned char)(((vacant[x] ^ 1) | other) & known);
     }
 }
 
-/* Judges a strip, and marks its blocks in which something can be said. Its measured mask is copied to the rows `weighed`. */
+/* Judges a strip. Its measured mask is copied to the rows `weighed`. */
 static void strip_judge(const Background *b, const Seen *s, int y0, int y1, float *const weighed[TILE])
 {
-    memset(b->found, 0, (size_t)b->stride);
     for (int y = y0; y < y1; y++) {
         row_take(floats_at(s->measured, y), s->cols, weighed[y - y0], b->vacant);
         row_judge(b->close + y % RING * b->stride, b->vacant, bytes_at(&b->seen, y), s->cols, b->state + (y - y0) * s->cols, b->found);
+        bits_pack(b->found, s->cols, b->worth + (y - y0) * b->words);
     }
-    for (int block = 0; block < b->blocks; block++)
-        b->worth[block] = (eight(b->found + block * BLOCK) | eight(b->found + block * BLOCK + BLOCK / 2)) != 0;
 }
 
-/* `count` elements, and by how much the variance of their probabilities (of a coin with them) changes. */
-WIDE static void row_weigh(const int16_t *restrict apart, const int16_t *restrict around, const unsigned char *restrict seen,
-                           const Odds *restrict odds, int count, float *restrict z, float *restrict change)
+/* A block of elements, and by how much the variance of their probabilities (of a coin with them) changes. */
+INLINED void block_weigh(const int16_t *restrict apart, const int16_t *restrict around, const uint16_t *restrict seen, Odds odds,
+                         float *restrict z, float *restrict change)
 {
-    const float b = odds->background, f = odds->person, trust = odds->trust;
-    for (int x = 0; x < count; x++) {
+    const float b = odds.background, f = odds.person, trust = odds.trust;
+    EACH_LANE(x, BLOCK) {
         float a = (float)apart[x], half = half_of(around[x]);
         float rate = (f * a + (1 - f) * half) / (b * a + (1 - b) * half);
         float cube = rate * rate * rate, ratio = limit(cube * cube, LEAST_ODDS, MOST_ODDS);
@@ -210,10 +208,24 @@ WIDE static void row_weigh(const int16_t *restrict apart, const int16_t *restric
     }
 }
 
-WIDE static void row_doubt(const float *restrict change, float noise, int count, float *restrict r)
+/* Blocks of a row of the measured mask, behind which there is one more, and of its variance, if it has one. */
+WIDE static void row_weigh(const int16_t *const rows[2 * AROUND + 1], const unsigned char *seen, const int *starts, int count, int cols,
+                           Odds odds, float *z, float *r)
 {
-    for (int x = 0; x < count; x++)
-        r[x] += 4 * noise * change[x];
+    for (int n = 0; n < count; n++) {
+        const int x = starts[n], inside = least(BLOCK, cols - x);
+        int16_t around[BLOCK];
+        uint16_t frames[BLOCK];
+        unsigned char end[BLOCK] = {0};
+        float change[BLOCK];
+        if (inside < BLOCK)
+            memcpy(end, seen + x, (size_t)inside);
+        codes_load(inside < BLOCK ? end : seen + x, frames);
+        block_scan(rows, x, around);
+        block_weigh(rows[AROUND] + x, around, frames, odds, z + x, change);
+        for (int i = 0; r && i < inside; i++)
+            r[x + i] += 4 * odds.noise * change[i];
+    }
 }
 
 /* One step of `from` towards `to` if `step` is 1, none if it is 0. */
@@ -253,27 +265,18 @@ static void background_weigh(Background *b, const Seen *s, int y0, float *const 
         apart_fill(b, s, b->compared);
     strip_judge(b, s, y0, y1, weighed);
     for (int y = y0; y < y1; y++) {
-        const int16_t *apart = apart_at(b, y, s->rows);
         const unsigned char *seen = bytes_at(&b->seen, y);
-        float *z = weighed[y - y0], *r = s->variance->data ? floats_at(s->variance, y) : NULL, *counts = b->counts;
-        const int counted = y % COUNTED == 0;
-        if (counted) {
-            around_fill(b, s, y, 0, s->cols);
-            row_count(apart, b->around, seen, floats_at(s->probability, y), s->cols, counts, counts + s->cols, counts + 2 * s->cols,
+        const int16_t *rows[2 * AROUND + 1];
+        for (int j = 0; j <= 2 * AROUND; j++)
+            rows[j] = apart_at(b, y - AROUND + j, s->rows);
+        if (y % COUNTED == 0) {
+            float *counts = b->counts;
+            row_scan(rows, s->cols, b->around);
+            row_count(rows[AROUND], b->around, seen, floats_at(s->probability, y), s->cols, counts, counts + s->cols, counts + 2 * s->cols,
                       counts + 3 * s->cols);
         }
-        for (int block = 0, end; block < b->blocks; block = end + 1) {
-            for (end = block; end < b->blocks && b->worth[end];)
-                end++;
-            const int x0 = block * BLOCK, x1 = least(end * BLOCK, s->cols);
-            if (x1 <= x0)
-                continue;
-            if (!counted)
-                around_fill(b, s, y, x0, x1);
-            row_weigh(apart + x0, b->around + x0, seen + x0, &b->odds, x1 - x0, z + x0, b->change);
-            if (r)
-                row_doubt(b->change, b->odds.noise, x1 - x0, r + x0);
-        }
+        const int count = bits_runs(b->worth + (y - y0) * b->words, s->cols, BLOCK, b->starts);
+        row_weigh(rows, seen, b->starts, count, s->cols, b->odds, weighed[y - y0], s->variance->data ? floats_at(s->variance, y) : NULL);
         row_learn(b, s, y, b->state + (y - y0) * s->cols);
     }
 }
@@ -281,26 +284,28 @@ static void background_weigh(Background *b, const Seen *s, int y0, float *const 
 /* Returns 0, or -1 where there is no memory; `background_end` is wanted either way. `noise`: of the model's mask. */
 static int background_begin(Background *b, const Seen *s, float noise)
 {
-    b->blocks = (s->cols + BLOCK - 1) / BLOCK;
-    b->stride = b->blocks * BLOCK + 2 * AROUND + BLOCK;
+    const int blocks = (s->cols + BLOCK - 1) / BLOCK;
+    b->stride = blocks * BLOCK + 2 * AROUND + BLOCK;
+    b->words = bits_words(s->cols);
     b->compared = 0;
     b->weight = weight_of(s->chroma);
     const size_t stride = (size_t)b->stride, cols = (size_t)s->cols;
-    int16_t *rows = malloc(sizeof(int16_t) * (RING + 2) * stride);
+    int16_t *rows = malloc(sizeof(int16_t) * (RING + 1) * stride);
+    uint64_t *worth = calloc(TILE * (size_t)b->words, sizeof(uint64_t));
     b->apart[0] = rows ? rows + AROUND : NULL;
-    b->counts = calloc(5 * cols, sizeof(float));
-    b->state = malloc(TILE * cols + (size_t)b->blocks + (RING + 2) * stride);
-    if (!rows || !b->counts || !b->state)
+    b->worth = worth ? worth + 1 : NULL;
+    b->starts = malloc(sizeof(int) * (size_t)blocks);
+    b->counts = calloc(4 * cols, sizeof(float));
+    b->state = malloc(TILE * cols + (RING + 2) * stride + WORD);
+    if (!rows || !worth || !b->starts || !b->counts || !b->state)
         return -1;
     for (int i = 1; i < RING; i++)
         b->apart[i] = b->apart[0] + i * b->stride;
-    b->across = b->apart[0] + RING * b->stride;
-    b->around = b->across + b->stride;
-    b->worth = b->state + TILE * cols;
-    b->close = b->worth + b->blocks;
-    b->found = b->close + RING * b->stride;
-    b->vacant = b->found + b->stride;
-    b->change = b->counts + 4 * cols;
+    b->around = b->apart[0] + RING * b->stride;
+    b->close = b->state + TILE * cols;
+    b->vacant = b->close + RING * b->stride;
+    b->found = b->vacant + b->stride;
+    memset(b->found, 0, stride + WORD);
     const double *sums = (const double *)(const void *)b->sums.data;
     const float background = (float)((sums[0] + PRIOR) / (sums[1] + 2 * PRIOR)), person = (float)((sums[2] + PRIOR) / (sums[3] + 2 * PRIOR));
     b->odds = (Odds){background, person > background ? person : background, limit(1 - DOUBT * background, 0, 1), noise};
@@ -319,6 +324,8 @@ static void background_end(Background *b, const Seen *s, int counted)
     }
     free(b->state);
     free(b->counts);
+    free(b->starts);
+    free(b->worth ? b->worth - 1 : NULL);
     free(b->apart[0] ? b->apart[0] - AROUND : NULL);
 }
 
