@@ -50,7 +50,7 @@ typedef struct {
     int *lanes;             /* of each strip: how many are of busy tiles */
     unsigned char *changed; /* of each column of a row of tiles: whether it shows something else than before */
     float *least, *most;    /* in the windows of a row of tiles, with a rim of RADIUS */
-    float *growth;          /* of the variance of each of a row of tiles */
+    float *growth;          /* of the variance in each column of a row of tiles */
     float *own[VALUES];     /* colours of a row of the picture */
     float *alike;           /* of strips of a row */
     /* What windows of busy tiles see (_fusion.h), with a rim of RADIUS: colours from the frame before, the mask as it was
@@ -362,7 +362,8 @@ static void tile_row_carry(const Carry *c, int ty)
     }
 }
 
-/* How much the variance of each of a row of tiles grows, by the block in its middle; in busy ones that comes with the rest. */
+/* How much the variance grows in each column of a row of tiles, by the block in the middle of each; in busy ones that comes
+ * with the rest. */
 INLINED void growth_fill(const Carry *c, int ty)
 {
     const float *residual = floats_at(&c->residual, c->motion.block_of[least(ty * TILE + TILE / 2, c->rows - 1)]);
@@ -370,23 +371,17 @@ INLINED void growth_fill(const Carry *c, int ty)
     for (int tx = 0; tx < c->tile_cols; tx++) {
         const float r = residual[c->middle[tx]];
         const uint64_t busy = c->busy[ty * c->words + tx / WORD] >> tx % WORD & 1;
-        c->growth[tx] = busy ? 0 : drift + misfit * r * r;
+        const float growth = busy ? 0 : drift + misfit * r * r;
+        for (int i = 0; i < TILE; i++)
+            c->growth[tx * TILE + i] = growth;
     }
 }
 
-/* A row of elements that did not move; the growth is that of their tiles. */
+/* A row of elements that did not move. */
 WIDE static void row_grow(const float *restrict from, const float *restrict growth, int cols, float *restrict out)
 {
-    const int whole = cols / TILE;
-    for (int tx = 0; tx < whole; tx++) {
-        float four[TILE];
-        memcpy(four, from + tx * TILE, sizeof four);
-        for (int i = 0; i < TILE; i++)
-            four[i] += growth[tx];
-        memcpy(out + tx * TILE, four, sizeof four);
-    }
-    for (int x = whole * TILE; x < cols; x++)
-        out[x] = from[x] + growth[whole];
+    for (int x = 0; x < cols; x++)
+        out[x] = from[x] + growth[x];
 }
 
 /* The variance of a tile that moved: that of the nearest elements, for it changes little from one to the next. */
@@ -394,7 +389,7 @@ INLINED void variance_fetch(const Carry *c, int y0, int x0, int kind)
 {
     const Vector v = vector_at(&c->motion, y0, x0);
     const int dx = pixels_of(v.x + Q / 2), dy = pixels_of(v.y + Q / 2);
-    const float growth = c->growth[x0 / TILE];
+    const float growth = c->growth[x0];
     if (kind == WHOLE) {
         for (int y = y0; y < y0 + TILE; y++) {
             const float *restrict from = floats_at(&c->variance, y + dy) + x0 + dx;

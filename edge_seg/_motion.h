@@ -200,6 +200,9 @@ INLINED int is_uniform(const Motion *m, int y0, int x0)
     return 1;
 }
 
+/* Whether 0 <= v < limit, which is not negative. */
+INLINED int is_below(int v, int limit) { return (unsigned)v < (unsigned)limit; }
+
 /* `v`: the vector of its first block. */
 INLINED int kind_of(const Motion *m, int y0, int x0, Vector v)
 {
@@ -210,9 +213,9 @@ INLINED int kind_of(const Motion *m, int y0, int x0, Vector v)
     if (y0 + TILE > m->rows || x0 + TILE > m->cols)
         return SCATTERED;
     const Origin from = origin_of(y0, x0, v);
-    if (from.left < 0 || from.top < 0 || from.left + TILE >= m->cols || from.top + TILE >= m->rows)
+    if (!is_below(from.left, m->cols - TILE) || !is_below(from.top, m->rows - TILE))
         return RIM;
-    return v.x >= -Q / 2 && v.x < Q / 2 && v.y >= -Q / 2 && v.y < Q / 2 ? CLOSE : WHOLE;
+    return is_below(v.x + Q / 2, Q) & is_below(v.y + Q / 2, Q) ? CLOSE : WHOLE;
 }
 
 /* Whether a tile that is inside and the one to its right can be fetched at once. */
