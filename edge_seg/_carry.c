@@ -165,24 +165,42 @@ static void changes_mark(const Carry *c, int ty)
         row_changes(bytes_at(&c->previous, y), bytes_at(&c->current, y), c->cols, c->changed);
 }
 
-/* Marks the tiles that are still, and those in whose windows the mask differs and which do not show what they showed before. */
-WIDE static void tile_row_mark(const Carry *c, int ty)
+/* Marks the tiles that are still and, as `calm`, those that show what they showed before. Returns whether all do. */
+WIDE static int calm_mark(const Carry *c, int ty, uint64_t *calm)
 {
-    spread_scan(c, ty);
+    uint64_t others = 0;
     changes_mark(c, ty);
     for (int first = 0; first < c->tile_cols; first += WORD) {
         const unsigned char *kind = c->kind + (Py_ssize_t)ty * c->tile_cols + first, *changed = c->changed + first * TILE;
-        const float *differs = c->most + first * TILE;
         const int count = least(c->tile_cols - first, WORD);
-        uint64_t still = 0, busy = 0;
+        uint64_t still = 0, same = 0;
         for (int i = 0; i < count; i++) {
             uint32_t four;
             memcpy(&four, changed + i * TILE, sizeof four);
             still |= (uint64_t)(kind[i] == STILL) << i;
-            busy |= (uint64_t)((differs[i * TILE] > SURE) & ((kind[i] != STILL) | (four != 0))) << i;
+            same |= (uint64_t)(four == 0) << i;
         }
         c->still[ty * c->words + first / WORD] = still;
-        c->busy[ty * c->words + first / WORD] = busy;
+        calm[first / WORD] = still & same;
+        others |= bits_below(count) & ~(still & same);
+    }
+    return others == 0;
+}
+
+/* Marks the tiles in whose windows the mask differs and which are not calm. */
+WIDE static void tile_row_mark(const Carry *c, int ty)
+{
+    uint64_t *calm = c->found;
+    if (calm_mark(c, ty, calm))
+        return;
+    spread_scan(c, ty);
+    for (int first = 0; first < c->tile_cols; first += WORD) {
+        const float *differs = c->most + first * TILE;
+        const int count = least(c->tile_cols - first, WORD);
+        uint64_t busy = 0;
+        for (int i = 0; i < count; i++)
+            busy |= (uint64_t)(differs[i * TILE] > SURE) << i;
+        c->busy[ty * c->words + first / WORD] = busy & ~calm[first / WORD];
     }
 }
 
