@@ -24,8 +24,8 @@
 #define AHEAD 2        /* pairs of rows that pictures are asked for before they are blended */
 #define STRIP 16       /* pairs of rows that are copied at once: they stay in the second-level cache */
 
-/* At luma's columns, even ones and behind them odd ones; but three colours at chroma's. */
-enum { OFFSET, GAIN_Y = 2, GAIN_U = 4, GAIN_V = 6, COLOUR = 8, FIELDS = 11 };
+/* At luma's columns, even ones and behind them odd ones; at chroma's, what is chroma's, and three colours. */
+enum { OFFSET, GAIN_Y = 2, GAIN_U = 4, GAIN_V, COLOUR, FIELDS = COLOUR + 3 };
 enum { BAND, BACK, FRONT }; /* BACK & FRONT is BAND: what is not one or the other as a whole */
 
 typedef struct {
@@ -45,8 +45,7 @@ typedef struct {
  * of bytes wants. */
 typedef struct {
     int16_t fraction[HALF];
-    int16_t far[HALF]; /* -1 where it is negative, else 0 */
-    uint8_t first[2 * HALF];
+    uint8_t first[2 * HALF], nearer[2 * HALF];
 } Pick;
 
 typedef struct {
@@ -117,13 +116,14 @@ INLINED void pick_init(Pick *pick, const Axis *axis, int from, const int step, i
 {
     const int *restrict cell = axis->cell + from;
     const int16_t *restrict fraction = axis->fraction + from;
-    uint16_t first[HALF];
+    uint16_t first[HALF], nearer[HALF];
     for (int i = 0; i < HALF; i++) {
-        first[i] = bytes_of(cell[step * i] - first_node);
         pick->fraction[i] = fraction[step * i];
-        pick->far[i] = (int16_t)(fraction[step * i] >> 15);
+        first[i] = bytes_of(cell[step * i] - first_node);
+        nearer[i] = bytes_of(cell[step * i] - first_node + (fraction[step * i] < 0));
     }
     memcpy(pick->first, first, sizeof first);
+    memcpy(pick->nearer, nearer, sizeof nearer);
 }
 
 WIDE static void columns_init(Work *w, int nodes)
@@ -249,15 +249,15 @@ INLINED void steps_of(const int16_t nodes[NODES], int16_t steps[NODES])
 #endif
 }
 
-/* Between two nodes, or rows of them: the nearer one + fraction * step / 65536. */
-INLINED int16_t on_the_way(int16_t first, int16_t step, int16_t far, int16_t fraction)
+/* Between two nodes, or rows of them: from the nearer one on. */
+INLINED int16_t on_the_way(int16_t nearer, int16_t step, int16_t fraction)
 {
-    return (int16_t)(first + (int16_t)(step & far) + (int16_t)((step * fraction) >> 16));
+    return (int16_t)(nearer + (int16_t)((step * fraction) >> 16));
 }
 
-INLINED int16_t between(int16_t first, int16_t second, int16_t far, int16_t fraction)
+INLINED int16_t between(int16_t first, int16_t second, const int far, int16_t fraction)
 {
-    return on_the_way(first, (int16_t)(second - first), far, fraction);
+    return on_the_way(far ? second : first, (int16_t)(second - first), fraction);
 }
 
 /* A field of a block: into its own place, and behind the field of the block before. */
@@ -279,11 +279,11 @@ INLINED int16_t prepared(int16_t value, int how)
 INLINED void interpolate(const Pick *pick, const int16_t nodes[NODES], const int16_t steps[NODES], int shuffles, int how,
                          int16_t *restrict out)
 {
-    int16_t first[HALF], step[HALF], value[HALF];
-    pick_lanes(nodes, pick->first, shuffles, first);
+    int16_t nearer[HALF], step[HALF], value[HALF];
+    pick_lanes(nodes, pick->nearer, shuffles, nearer);
     pick_lanes(steps, pick->first, shuffles, step);
     EACH_LANE(i, HALF)
-        value[i] = prepared(on_the_way(first[i], step[i], pick->far[i], pick->fraction[i]), how);
+        value[i] = prepared(on_the_way(nearer[i], step[i], pick->fraction[i]), how);
     store_twice(out, value);
 }
 
@@ -307,12 +307,25 @@ INLINED void widen_luma(const Column *column, const int16_t *from, int shuffles,
     interpolate(&column->luma[1], nodes, steps, shuffles, how, (*wide)[k + 1]);
 }
 
-INLINED void widen_colour(const Column *column, const uint8_t *from, int shuffles, Wide *wide, int k)
+INLINED void widen_chroma(const Column *column, const int16_t nodes[NODES], int shuffles, Wide *wide, int k)
 {
-    int16_t nodes[NODES], steps[NODES];
-    colours_load(from, nodes);
+    int16_t steps[NODES];
     steps_of(nodes, steps);
     interpolate(&column->chroma, nodes, steps, shuffles, AS_IT_IS, (*wide)[k]);
+}
+
+INLINED void widen_gain(const Column *column, const int16_t *from, int shuffles, Wide *wide, int k)
+{
+    int16_t nodes[NODES];
+    memcpy(nodes, from, sizeof nodes);
+    widen_chroma(column, nodes, shuffles, wide, k);
+}
+
+INLINED void widen_colour(const Column *column, const uint8_t *from, int shuffles, Wide *wide, int k)
+{
+    int16_t nodes[NODES];
+    colours_load(from, nodes);
+    widen_chroma(column, nodes, shuffles, wide, k);
 }
 
 INLINED void widen_narrow(const Work *w, const Grid *grid, int row, int block, Wide *wide, const int shuffles,
@@ -324,8 +337,8 @@ INLINED void widen_narrow(const Work *w, const Grid *grid, int row, int block, W
     widen_luma(column, grid->offset + at, shuffles, fitted ? HALVED : WHOLE, wide, OFFSET);
     if (fitted) { /* written out, so that the columns' places stay in registers */
         widen_luma(column, grid->gain + at, shuffles, AS_IT_IS, wide, GAIN_Y);
-        widen_luma(column, grid->gain + plane + at, shuffles, AS_IT_IS, wide, GAIN_U);
-        widen_luma(column, grid->gain + 2 * plane + at, shuffles, AS_IT_IS, wide, GAIN_V);
+        widen_gain(column, grid->gain + plane + at, shuffles, wide, GAIN_U);
+        widen_gain(column, grid->gain + 2 * plane + at, shuffles, wide, GAIN_V);
     }
     if (grid->colour) {
         widen_colour(column, grid->colour + at, shuffles, wide, COLOUR);
@@ -336,7 +349,7 @@ INLINED void widen_narrow(const Work *w, const Grid *grid, int row, int block, W
 
 INLINED int16_t between_nodes(const Axis *axis, int x, int16_t first, int16_t second)
 {
-    return between(first, second, (int16_t)(axis->fraction[x] >> 15), axis->fraction[x]);
+    return between(first, second, axis->fraction[x] < 0, axis->fraction[x]);
 }
 
 /* The same, sample by sample: for grids that are nearly as fine as the picture, or finer. */
@@ -350,15 +363,17 @@ static void widen_slowly(const Work *w, const Grid *grid, int row, int block, Wi
         int a = w->across.cell[x], b = a < last ? a + 1 : a;
         int16_t(*to)[HALF] = lanes + i % 2;
         to[OFFSET][i / 2] = prepared(between_nodes(&w->across, x, grid->offset[at + a], grid->offset[at + b]), how);
-        for (int k = 0; grid->gain && k < 3; k++) {
-            const int16_t *nodes = grid->gain + k * plane + at;
-            to[GAIN_Y + 2 * k][i / 2] = between_nodes(&w->across, x, nodes[a], nodes[b]);
-        }
+        if (grid->gain)
+            to[GAIN_Y][i / 2] = between_nodes(&w->across, x, grid->gain[at + a], grid->gain[at + b]);
     }
-    for (int i = 0; grid->colour && i < HALF; i++) {
+    for (int i = 0; i < HALF; i++) {
         int x = block * HALF + i < half_width ? block * HALF + i : half_width - 1;
         int a = w->half_across.cell[x], b = a < last ? a + 1 : a;
-        for (int k = 0; k < 3; k++) {
+        for (int k = 0; grid->gain && k < 2; k++) {
+            const int16_t *nodes = grid->gain + (k + 1) * plane + at;
+            lanes[GAIN_U + k][i] = between_nodes(&w->half_across, x, nodes[a], nodes[b]);
+        }
+        for (int k = 0; grid->colour && k < 3; k++) {
             const uint8_t *nodes = grid->colour + k * plane + at;
             lanes[COLOUR + k][i] = between_nodes(&w->half_across, x, colour_node(nodes[a]), colour_node(nodes[b]));
         }
@@ -401,9 +416,12 @@ WIDE static void widen(const Work *w, const Grid *grid, unsigned slots)
 /* Where the rows of a pair lie between the grid's rows: both of luma, and chroma's. */
 typedef struct {
     int cell[3], slots[3][2];
-    int16_t far[3]; /* -1 where the fraction is negative, else 0 */
     int16_t fraction[3];
 } Place;
+
+/* How many of a pair's two rows of luma are nearer to the grid row below them than to that above: none, the lower one
+ * or both. But APART if not the same two grid rows are around both. */
+enum { APART = -1, NONE, LOWER, BOTH };
 
 /* gain * (code - 128) / 255 / 2, with `centred` from `centre`: halves, so that no sum of them leaves 16 bits. */
 INLINED int16_t term(int16_t gain, int16_t centred) { return (int16_t)((gain * centred) >> 16); }
@@ -427,40 +445,45 @@ INLINED uint16_t in_place(uint16_t mixture, int odd)
     return (uint16_t)(IN_HIGH_BYTE(odd) ? mixture & 0xff00 : mixture >> 8);
 }
 
-/* What a grid row says about alpha, but for luma: the two rows of a pair have their chroma in common. */
+/* What a grid row says about alpha, but for luma: the four pixels of a chroma sample have that in common. */
 INLINED int16_t combined(const Wide *wide, int odd, int x, int16_t u, int16_t v)
 {
-    return (int16_t)((*wide)[OFFSET + odd][x] + term((*wide)[GAIN_U + odd][x], u) + term((*wide)[GAIN_V + odd][x], v));
+    return (int16_t)((*wide)[OFFSET + odd][x] + (int16_t)(term((*wide)[GAIN_U][x], u) + term((*wide)[GAIN_V][x], v)));
 }
 
-/* The grid rows around both rows of luma and that of chroma. */
+/* The grid rows around both rows of luma and that of chroma, and which of the two is the nearer one. */
 typedef struct {
-    const Wide *first[3], *second[3];
-    int16_t far[3], fraction[3];
+    const Wide *first[3], *second[3], *nearer[3];
+    int16_t fraction[3];
 } Rows;
 
 INLINED uint16_t colour_at(const Rows *rows, int block, int k, int x)
 {
-    int16_t first = rows->first[2][block][COLOUR + k][x], second = rows->second[2][block][COLOUR + k][x];
-    return (uint16_t)((uint16_t)between(first, second, rows->far[2], rows->fraction[2]) / COLOUR_ONE);
+    const int16_t step = (int16_t)(rows->second[2][block][COLOUR + k][x] - rows->first[2][block][COLOUR + k][x]);
+    return (uint16_t)((uint16_t)on_the_way(rows->nearer[2][block][COLOUR + k][x], step, rows->fraction[2]) / COLOUR_ONE);
 }
 
 /* The planes of two blocks, or of a copy of them. */
 typedef struct { uint8_t *y[2], *u, *v; } Block;
 
-/* Alpha, 0 to 256, in row r of a pair. `grid`: by which of the pair's rows to look up the grid rows. */
-INLINED uint16_t alpha_at(const Rows *rows, int r, const int grid, int block, int odd, int x, int16_t u, int16_t v,
+/* Alpha, 0 to 256, in row r of a pair. */
+INLINED uint16_t alpha_at(const Rows *rows, const int r, const int nearer, int block, int odd, int x, int16_t u, int16_t v,
                           uint16_t two, const int fitted)
 {
-    const Wide *first = &rows->first[grid][block], *second = &rows->second[grid][block];
-    const int16_t far = rows->far[r], fraction = rows->fraction[r];
+    const int around = nearer == APART ? r : 0, is_below = nearer + r >= BOTH;
+    const Wide *first = &rows->first[around][block], *second = &rows->second[around][block];
+    const Wide *near = nearer == APART ? &rows->nearer[r][block] : is_below ? second : first;
+    const int16_t fraction = rows->fraction[r];
     int16_t value;
     if (fitted) {
-        int16_t gain = between((*first)[GAIN_Y + odd][x], (*second)[GAIN_Y + odd][x], far, fraction);
-        value = between(combined(first, odd, x, u, v), combined(second, odd, x, u, v), far, fraction);
+        const int16_t step = (int16_t)((*second)[GAIN_Y + odd][x] - (*first)[GAIN_Y + odd][x]);
+        const int16_t gain = on_the_way((*near)[GAIN_Y + odd][x], step, fraction);
+        const int16_t above = combined(first, odd, x, u, v), below = combined(second, odd, x, u, v);
+        value = on_the_way(combined(near, odd, x, u, v), (int16_t)(below - above), fraction);
         value = (int16_t)((int16_t)(value + term(gain, centre(code_of(two, odd)))) >> 1);
     } else {
-        value = (int16_t)(between((*first)[OFFSET + odd][x], (*second)[OFFSET + odd][x], far, fraction) >> 2);
+        const int16_t step = (int16_t)((*second)[OFFSET + odd][x] - (*first)[OFFSET + odd][x]);
+        value = (int16_t)(on_the_way((*near)[OFFSET + odd][x], step, fraction) >> 2);
     }
     value = value < 0 ? 0 : value;
     return (uint16_t)(value > 256 ? 256 : value);
@@ -482,10 +505,9 @@ INLINED uint16_t two_mixed(uint16_t even_alpha, uint16_t odd_alpha, uint16_t fro
 
 /* Two blocks, two rows of luma and one of chroma. Even and odd columns of luma are apart: chroma's samples, and its
  * alpha, have the same place in a register as the pixels they belong to, and bytes become elements of 16 bits without
- * a shuffle. All that happens is in one loop, so that it happens in registers. `same`: both rows of luma lie between
- * the same grid rows. */
+ * a shuffle. All that happens is in one loop, so that it happens in registers. */
 INLINED void blend_block(const Rows *rows, int block, const Block *front, const Block *back, const Block *out,
-                         const int fitted, const int coloured, const int same)
+                         const int fitted, const int coloured, const int nearer)
 {
     uint16_t fore[2][BLOCK], behind[2][BLOCK], mixed[2][BLOCK];
     uint16_t u[BLOCK], v[BLOCK], behind_u[BLOCK], behind_v[BLOCK], mixed_u[BLOCK], mixed_v[BLOCK];
@@ -501,10 +523,10 @@ INLINED void blend_block(const Rows *rows, int block, const Block *front, const 
         const int16_t centred_u = centre(u[x]), centred_v = centre(v[x]);
         const uint16_t near = coloured ? colour_at(rows, block, 0, x) : 0;
         /* Written out, for GCC does not vectorise loops around loops: even and odd columns of two rows. */
-        const uint16_t a = alpha_at(rows, 0, 0, block, 0, x, centred_u, centred_v, fore[0][x], fitted);
-        const uint16_t b = alpha_at(rows, 0, 0, block, 1, x, centred_u, centred_v, fore[0][x], fitted);
-        const uint16_t c = alpha_at(rows, 1, same ? 0 : 1, block, 0, x, centred_u, centred_v, fore[1][x], fitted);
-        const uint16_t d = alpha_at(rows, 1, same ? 0 : 1, block, 1, x, centred_u, centred_v, fore[1][x], fitted);
+        const uint16_t a = alpha_at(rows, 0, nearer, block, 0, x, centred_u, centred_v, fore[0][x], fitted);
+        const uint16_t b = alpha_at(rows, 0, nearer, block, 1, x, centred_u, centred_v, fore[0][x], fitted);
+        const uint16_t c = alpha_at(rows, 1, nearer, block, 0, x, centred_u, centred_v, fore[1][x], fitted);
+        const uint16_t d = alpha_at(rows, 1, nearer, block, 1, x, centred_u, centred_v, fore[1][x], fitted);
         mixed[0][x] = two_mixed(a, b, fore[0][x], behind[0][x], near, coloured);
         mixed[1][x] = two_mixed(c, d, fore[1][x], behind[1][x], near, coloured);
         const uint16_t alpha = (uint16_t)((uint16_t)(a + b + c + d + 2) >> 2);
@@ -540,13 +562,13 @@ static void block_copy(const Block *from, const Block *to, int count, int valid)
 }
 
 INLINED void blend_span(const Work *w, const Place *place, const Span *span, int pair, int count, const Plane front[3],
-                        const Plane back[3], const Plane out[3], const int fitted, const int coloured, const int same)
+                        const Plane back[3], const Plane out[3], const int fitted, const int coloured, const int nearer)
 {
     Rows rows;
     for (int r = 0; r < 3; r++) {
         rows.first[r] = w->wide[place->slots[r][0]];
         rows.second[r] = w->wide[place->slots[r][1]];
-        rows.far[r] = place->far[r];
+        rows.nearer[r] = place->fraction[r] < 0 ? rows.second[r] : rows.first[r];
         rows.fraction[r] = place->fraction[r];
     }
     /* Of an odd number of blocks, the last is blended with the one behind them, which that does not change. */
@@ -555,7 +577,7 @@ INLINED void blend_span(const Work *w, const Place *place, const Span *span, int
         const Block o = block_at(out, pair, count, block);
         const int valid = w->width - block * BLOCK;
         if (valid >= 2 * BLOCK) {
-            blend_block(&rows, block, &f, &b, &o, fitted, coloured, same);
+            blend_block(&rows, block, &f, &b, &o, fitted, coloured, nearer);
             continue;
         }
         /* Cut off by the picture's edge. A column more than there is makes an odd number even: what alpha is there
@@ -568,7 +590,7 @@ INLINED void blend_span(const Work *w, const Place *place, const Span *span, int
             fore.y[r][valid] = fore.y[r][valid - 1];
         if (count == 1)
             fore.y[1] = fore.y[0], behind.y[1] = behind.y[0], mixed.y[1] = mixed.y[0];
-        blend_block(&rows, block, &fore, &behind, &mixed, fitted, coloured, same);
+        blend_block(&rows, block, &fore, &behind, &mixed, fitted, coloured, nearer);
         block_copy(&mixed, &o, count, valid);
     }
 }
@@ -576,16 +598,22 @@ INLINED void blend_span(const Work *w, const Place *place, const Span *span, int
 WIDE static void blend_band(const Work *w, const Grid *grid, const Place *place, const Span *span, int pair, int count,
                             const Plane front[3], const Plane back[3], const Plane out[3])
 {
-    if (grid->gain && grid->colour && place->cell[0] == place->cell[1]) /* as mostly */
-        blend_span(w, place, span, pair, count, front, back, out, 1, 1, 1);
+    int nearer = (place->fraction[0] < 0) + (place->fraction[1] < 0);
+    nearer = place->cell[0] == place->cell[1] ? nearer : APART;
+    if (grid->gain && grid->colour && nearer == NONE)
+        blend_span(w, place, span, pair, count, front, back, out, 1, 1, NONE);
+    else if (grid->gain && grid->colour && nearer == LOWER)
+        blend_span(w, place, span, pair, count, front, back, out, 1, 1, LOWER);
+    else if (grid->gain && grid->colour && nearer == BOTH)
+        blend_span(w, place, span, pair, count, front, back, out, 1, 1, BOTH);
     else if (grid->gain && grid->colour)
-        blend_span(w, place, span, pair, count, front, back, out, 1, 1, 0);
+        blend_span(w, place, span, pair, count, front, back, out, 1, 1, APART);
     else if (grid->gain)
-        blend_span(w, place, span, pair, count, front, back, out, 1, 0, 0);
+        blend_span(w, place, span, pair, count, front, back, out, 1, 0, APART);
     else if (grid->colour)
-        blend_span(w, place, span, pair, count, front, back, out, 0, 1, 0);
+        blend_span(w, place, span, pair, count, front, back, out, 0, 1, APART);
     else
-        blend_span(w, place, span, pair, count, front, back, out, 0, 0, 0);
+        blend_span(w, place, span, pair, count, front, back, out, 0, 0, APART);
 }
 
 static void copy_span(const Work *w, const Span *span, int pair, int count, const Plane from[3], const Plane out[3])
@@ -619,7 +647,6 @@ static void prepare(Work *w, const Grid *grid, int pair, int count, Place *place
         changed |= place->cell[r] != axis->cell[y];
         place->cell[r] = axis->cell[y];
         place->fraction[r] = axis->fraction[y];
-        place->far[r] = (int16_t)(axis->fraction[y] >> 15);
     }
     if (!changed)
         return;

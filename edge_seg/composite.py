@@ -56,7 +56,11 @@ def alpha_256(offset: I16, gain: I16 | None, planes: Planes) -> I32:
     else:
         # In halves, so that no sum leaves 16 bits. Chroma is applied first: two rows of luma have it in common.
         y, u, v = (_at_each_pixel((plane.astype(np.int32) - 128) << 7, (height, width)) for plane in planes)
-        gain_y, gain_u, gain_v = (_along_rows(g.astype(np.int32), across) for g in gain)
+        at_chroma = _locate(_chroma_positions(width), width, columns)
+        gain_y = _along_rows(gain[0].astype(np.int32), across)
+        gain_u, gain_v = (
+            _along_rows(g.astype(np.int32), at_chroma).repeat(2, axis=1)[:, :width] for g in gain[1:]
+        )
         above, below = (
             (level[row] >> 1) + (gain_u[row] * u >> 16) + (gain_v[row] * v >> 16) for row in down[:2]
         )
@@ -102,11 +106,15 @@ def _mix(alpha: I32, above: I32, below: I32) -> I32:
 def _at_chroma(grid: I32, shape: tuple[int, ...]) -> I32:
     """At the chroma samples, each between two luma samples where there are two."""
     height, width = shape
-    y = np.minimum(4 * np.arange((height + 1) // 2) + 2, 2 * height - 1)
-    x = np.minimum(4 * np.arange((width + 1) // 2) + 2, 2 * width - 1)
-    row, next_row, weight = _locate(y, height, grid.shape[0])
-    wide = _along_rows(grid, _locate(x, width, grid.shape[1]))
+    row, next_row, weight = _locate(_chroma_positions(height), height, grid.shape[0])
+    wide = _along_rows(grid, _locate(_chroma_positions(width), width, grid.shape[1]))
     return _between(wide[row], wide[next_row], weight[:, None])
+
+
+def _chroma_positions(size: int) -> I64:
+    """In half pixels of luma: between two of them, or on the last one where there is no second."""
+    positions: I64 = np.minimum(4 * np.arange((size + 1) // 2) + 2, 2 * size - 1)
+    return positions
 
 
 def _along_rows(grid: I32, across: tuple[I64, I64, I32]) -> I32:
