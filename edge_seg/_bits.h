@@ -100,19 +100,22 @@ INLINED void bits_end(uint64_t *row, int nodes)
         row[nodes / WORD] &= bits_below(nodes % WORD);
 }
 
-/* Nodes that are set go into runs of `length`, each of which begins where the row has the next one. Returns how many. */
+/* Nodes that are set go into runs of `length`, a word or less, each of which begins where the row has the next one. Returns
+ * how many. */
 INLINED int bits_runs(const uint64_t *row, int nodes, int length, int *start)
 {
+    const uint64_t run = bits_below(length);
+    uint64_t taken = 0; /* of the word, by a run that began in the one before */
     int found = 0;
-    for (int x = 0; x < nodes;) {
-        const uint64_t ahead = bits_from(row, x);
-        if (ahead == 0) {
-            x += WORD;
-            continue;
+    for (int first = 0; first < nodes; first += WORD) {
+        uint64_t left = row[first / WORD] & ~taken;
+        taken = 0;
+        while (left) {
+            const int x = first_bit(left);
+            start[found++] = first + x;
+            left &= ~(run << x);
+            taken = run >> 1 >> (WORD - 1 - x);
         }
-        x += first_bit(ahead);
-        start[found++] = x;
-        x += length;
     }
     return found;
 }
