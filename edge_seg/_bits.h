@@ -93,22 +93,15 @@ INLINED void bits_pack(const uint8_t *flags, int nodes, uint64_t *row)
     }
 }
 
-/* Clears what `bits_near` finds behind the last node. */
-INLINED void bits_end(uint64_t *row, int nodes)
-{
-    if (nodes % WORD)
-        row[nodes / WORD] &= bits_below(nodes % WORD);
-}
-
-/* Nodes that are set go into runs of `length`, a word or less, each of which begins where the row has the next one. Returns
- * how many. */
+/* Nodes that are set go into runs of `length`, a word or less, each of which begins where the row has the next one. What is
+ * set behind the last node does not count. Returns how many. */
 INLINED int bits_runs(const uint64_t *row, int nodes, int length, int *start)
 {
     const uint64_t run = bits_below(length);
     uint64_t taken = 0; /* of the word, by a run that began in the one before */
     int found = 0;
     for (int first = 0; first < nodes; first += WORD) {
-        uint64_t left = row[first / WORD] & ~taken;
+        uint64_t left = row[first / WORD] & bits_below(nodes - first) & ~taken;
         taken = 0;
         while (left) {
             const int x = first_bit(left);

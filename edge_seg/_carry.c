@@ -301,7 +301,6 @@ WIDE static void tile_row_unpack(const Carry *c, int ty)
     const uint64_t *still = c->still + ty * c->words;
     uint64_t *wanted = c->found, *part = c->column;
     bits_near(c->busy + top * c->words, bottom - top + 1, c->words, 1, c->column, wanted);
-    bits_end(wanted, c->tile_cols);
     for (int i = 0; i < c->words - 2; i++)
         part[i] = wanted[i] & still[i];
     still_fetch(c, ty, runs_find(c, part, SPAN, c->starts)); /* over what moved, too: that is fetched later */

@@ -149,7 +149,6 @@ static void tile_row_compare(const Update *u, int ty)
 {
     const int top = ty > 0 ? ty - 1 : 0, bottom = least(ty + 1, u->tile_rows - 1);
     bits_near(u->near + top * u->words, bottom - top + 1, u->words, 1, u->column, u->found);
-    bits_end(u->found, u->cols);
     const int count = bits_runs(u->found, u->cols, STRIP, u->starts);
     for (int y = ty * TILE; y < least((ty + 1) * TILE, u->rows); y++)
         row_compare(gap_at(u, y - 1), gap_at(u, y), gap_at(u, y + 1), u->starts, count, u->cols, u->busy + y * u->words);
@@ -175,7 +174,6 @@ static void tile_row_unpack(const Update *u, int ty)
 {
     const int first = (ty > 0 ? ty - 1 : 0) * TILE, last = least((ty + 2) * TILE, u->rows) - 1;
     bits_near(u->busy + first * u->words, last - first + 1, u->words, REACH, u->column, u->found);
-    bits_end(u->found, u->cols);
     const int count = bits_runs(u->found, u->cols, SPAN, u->starts);
     for (int y = ty * TILE; count > 0 && y < least((ty + 1) * TILE, u->rows); y++)
         row_unpack(u, y, u->starts, count);
