@@ -541,11 +541,40 @@ INLINED void blend_block(const Rows *rows, int block, const Block *front, const 
     codes_store(mixed_v, out->v);
 }
 
-INLINED Block block_at(const Plane planes[3], int pair, int count, int block)
+/* A pair of rows. Blocks are those at its start. */
+typedef struct {
+    Rows rows;
+    Block front, back, out;
+    int count; /* 1 if the picture ends within the pair */
+    int nearer;
+} Lines;
+
+static Block lines_of(const Plane planes[3], int pair, int count)
 {
-    uint8_t *y = ROW(&planes[0], 2 * pair) + block * BLOCK;
-    uint8_t *u = ROW(&planes[1], pair) + block * HALF, *v = ROW(&planes[2], pair) + block * HALF;
-    return (Block){{y, count > 1 ? y + planes[0].stride : y}, u, v};
+    uint8_t *y = ROW(&planes[0], 2 * pair);
+    return (Block){{y, count > 1 ? y + planes[0].stride : y}, ROW(&planes[1], pair), ROW(&planes[2], pair)};
+}
+
+INLINED Block block_at(const Block *start, Py_ssize_t block)
+{
+    const Py_ssize_t x = block * BLOCK, half = block * HALF;
+    return (Block){{start->y[0] + x, start->y[1] + x}, start->u + half, start->v + half};
+}
+
+static void lines_init(Lines *lines, const Work *w, const Place *place, int pair, int count, const Plane front[3],
+                       const Plane back[3], const Plane out[3])
+{
+    *lines = (Lines){.front = lines_of(front, pair, count), .back = lines_of(back, pair, count),
+                     .out = lines_of(out, pair, count), .count = count};
+    for (int r = 0; r < 3; r++) {
+        const Wide *around[2] = {w->wide[place->slots[r][0]], w->wide[place->slots[r][1]]};
+        lines->rows.first[r] = around[0];
+        lines->rows.second[r] = around[1];
+        lines->rows.nearer[r] = around[place->fraction[r] < 0];
+        lines->rows.fraction[r] = place->fraction[r];
+    }
+    const int same = place->cell[0] == place->cell[1];
+    lines->nearer = same ? (place->fraction[0] < 0) + (place->fraction[1] < 0) : APART;
 }
 
 typedef struct { uint8_t y[2][2 * BLOCK], u[BLOCK], v[BLOCK]; } BlockCopy;
@@ -561,21 +590,16 @@ static void block_copy(const Block *from, const Block *to, int count, int valid)
     memcpy(to->v, from->v, (size_t)((valid + 1) / 2));
 }
 
-INLINED void blend_span(const Work *w, const Place *place, const Span *span, int pair, int count, const Plane front[3],
-                        const Plane back[3], const Plane out[3], const int fitted, const int coloured, const int nearer)
+INLINED void blend_span(const Lines *lines, const Span *span, int width, const int fitted, const int coloured,
+                        const int nearer)
 {
-    Rows rows;
-    for (int r = 0; r < 3; r++) {
-        rows.first[r] = w->wide[place->slots[r][0]];
-        rows.second[r] = w->wide[place->slots[r][1]];
-        rows.nearer[r] = place->fraction[r] < 0 ? rows.second[r] : rows.first[r];
-        rows.fraction[r] = place->fraction[r];
-    }
+    const Rows rows = lines->rows;
+    const Block front = lines->front, back = lines->back, out = lines->out;
+    const int count = lines->count, stop = span->stop;
     /* Of an odd number of blocks, the last is blended with the one behind them, which that does not change. */
-    for (int block = span->start; block < span->stop; block += 2) {
-        const Block f = block_at(front, pair, count, block), b = block_at(back, pair, count, block);
-        const Block o = block_at(out, pair, count, block);
-        const int valid = w->width - block * BLOCK;
+    for (int block = span->start; block < stop; block += 2) {
+        const Block f = block_at(&front, block), b = block_at(&back, block), o = block_at(&out, block);
+        const int valid = width - block * BLOCK;
         if (valid >= 2 * BLOCK) {
             blend_block(&rows, block, &f, &b, &o, fitted, coloured, nearer);
             continue;
@@ -595,25 +619,22 @@ INLINED void blend_span(const Work *w, const Place *place, const Span *span, int
     }
 }
 
-WIDE static void blend_band(const Work *w, const Grid *grid, const Place *place, const Span *span, int pair, int count,
-                            const Plane front[3], const Plane back[3], const Plane out[3])
+WIDE static void blend_band(const Lines *lines, const Span *span, int width, int fitted, int coloured)
 {
-    int nearer = (place->fraction[0] < 0) + (place->fraction[1] < 0);
-    nearer = place->cell[0] == place->cell[1] ? nearer : APART;
-    if (grid->gain && grid->colour && nearer == NONE)
-        blend_span(w, place, span, pair, count, front, back, out, 1, 1, NONE);
-    else if (grid->gain && grid->colour && nearer == LOWER)
-        blend_span(w, place, span, pair, count, front, back, out, 1, 1, LOWER);
-    else if (grid->gain && grid->colour && nearer == BOTH)
-        blend_span(w, place, span, pair, count, front, back, out, 1, 1, BOTH);
-    else if (grid->gain && grid->colour)
-        blend_span(w, place, span, pair, count, front, back, out, 1, 1, APART);
-    else if (grid->gain)
-        blend_span(w, place, span, pair, count, front, back, out, 1, 0, APART);
-    else if (grid->colour)
-        blend_span(w, place, span, pair, count, front, back, out, 0, 1, APART);
+    if (fitted && coloured && lines->nearer == NONE)
+        blend_span(lines, span, width, 1, 1, NONE);
+    else if (fitted && coloured && lines->nearer == LOWER)
+        blend_span(lines, span, width, 1, 1, LOWER);
+    else if (fitted && coloured && lines->nearer == BOTH)
+        blend_span(lines, span, width, 1, 1, BOTH);
+    else if (fitted && coloured)
+        blend_span(lines, span, width, 1, 1, APART);
+    else if (fitted)
+        blend_span(lines, span, width, 1, 0, APART);
+    else if (coloured)
+        blend_span(lines, span, width, 0, 1, APART);
     else
-        blend_span(w, place, span, pair, count, front, back, out, 0, 0, APART);
+        blend_span(lines, span, width, 0, 0, APART);
 }
 
 static void copy_span(const Work *w, const Span *span, int pair, int count, const Plane from[3], const Plane out[3])
@@ -709,6 +730,7 @@ INLINED void ask_for(const Plane planes[3], const Span *span, int pair)
 static void composite(Work *w, const Plane front[3], const Plane back[3], const Plane out[3], const Grid *grid)
 {
     Place place = {.cell = {-1, -1, -1}};
+    Lines lines;
     find_kinds(w, grid);
     const int apart = out[0].data != front[0].data && out[0].data != back[0].data;
     int copied = BAND; /* what all of the strip was filled with before */
@@ -725,12 +747,13 @@ static void composite(Work *w, const Plane front[3], const Plane back[3], const 
                 copy_rows(&from[k], &out[k], pair, end);
         }
         prepare(w, grid, pair, count, &place);
+        lines_init(&lines, w, &place, pair, count, front, back, out);
         for (int s = 0; s < w->span_count; s++) {
             const Span *span = &w->spans[s];
             if (span->kind != copied && 2 * (pair + AHEAD) + 1 < w->height)
                 ask_for(copied == FRONT ? back : front, span, pair + AHEAD);
             if (span->kind == BAND)
-                blend_band(w, grid, &place, span, pair, count, front, back, out);
+                blend_band(&lines, span, w->width, grid->gain != NULL, grid->colour != NULL);
             else if (span->kind != copied)
                 copy_span(w, span, pair, count, span->kind == FRONT ? front : back, out);
         }
