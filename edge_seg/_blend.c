@@ -24,8 +24,9 @@
 #define AHEAD 2        /* pairs of rows that pictures are asked for before they are blended */
 #define STRIP 16       /* pairs of rows that are copied at once: they stay in the second-level cache */
 
-/* At luma's columns, even ones and behind them odd ones; at chroma's, what is chroma's, and three colours. */
-enum { OFFSET, GAIN_Y = 2, GAIN_U = 4, GAIN_V, COLOUR, FIELDS = COLOUR + 3 };
+/* At luma's columns, even ones and behind them odd ones; but three colours at chroma's. The gains of chroma, too, are at
+ * luma's: offset and gains cancel out only if all are taken at the same place, and stripes would show if not. */
+enum { OFFSET, GAIN_Y = 2, GAIN_U = 4, GAIN_V = 6, COLOUR = 8, FIELDS = 11 };
 enum { BAND, BACK, FRONT }; /* BACK & FRONT is BAND: what is not one or the other as a whole */
 
 typedef struct {
@@ -307,25 +308,12 @@ INLINED void widen_luma(const Column *column, const int16_t *from, int shuffles,
     interpolate(&column->luma[1], nodes, steps, shuffles, how, (*wide)[k + 1]);
 }
 
-INLINED void widen_chroma(const Column *column, const int16_t nodes[NODES], int shuffles, Wide *wide, int k)
-{
-    int16_t steps[NODES];
-    steps_of(nodes, steps);
-    interpolate(&column->chroma, nodes, steps, shuffles, AS_IT_IS, (*wide)[k]);
-}
-
-INLINED void widen_gain(const Column *column, const int16_t *from, int shuffles, Wide *wide, int k)
-{
-    int16_t nodes[NODES];
-    memcpy(nodes, from, sizeof nodes);
-    widen_chroma(column, nodes, shuffles, wide, k);
-}
-
 INLINED void widen_colour(const Column *column, const uint8_t *from, int shuffles, Wide *wide, int k)
 {
-    int16_t nodes[NODES];
+    int16_t nodes[NODES], steps[NODES];
     colours_load(from, nodes);
-    widen_chroma(column, nodes, shuffles, wide, k);
+    steps_of(nodes, steps);
+    interpolate(&column->chroma, nodes, steps, shuffles, AS_IT_IS, (*wide)[k]);
 }
 
 INLINED void widen_narrow(const Work *w, const Grid *grid, int row, int block, Wide *wide, const int shuffles,
@@ -337,8 +325,8 @@ INLINED void widen_narrow(const Work *w, const Grid *grid, int row, int block, W
     widen_luma(column, grid->offset + at, shuffles, fitted ? HALVED : WHOLE, wide, OFFSET);
     if (fitted) { /* written out, so that the columns' places stay in registers */
         widen_luma(column, grid->gain + at, shuffles, AS_IT_IS, wide, GAIN_Y);
-        widen_gain(column, grid->gain + plane + at, shuffles, wide, GAIN_U);
-        widen_gain(column, grid->gain + 2 * plane + at, shuffles, wide, GAIN_V);
+        widen_luma(column, grid->gain + plane + at, shuffles, AS_IT_IS, wide, GAIN_U);
+        widen_luma(column, grid->gain + 2 * plane + at, shuffles, AS_IT_IS, wide, GAIN_V);
     }
     if (grid->colour) {
         widen_colour(column, grid->colour + at, shuffles, wide, COLOUR);
@@ -363,17 +351,15 @@ static void widen_slowly(const Work *w, const Grid *grid, int row, int block, Wi
         int a = w->across.cell[x], b = a < last ? a + 1 : a;
         int16_t(*to)[HALF] = lanes + i % 2;
         to[OFFSET][i / 2] = prepared(between_nodes(&w->across, x, grid->offset[at + a], grid->offset[at + b]), how);
-        if (grid->gain)
-            to[GAIN_Y][i / 2] = between_nodes(&w->across, x, grid->gain[at + a], grid->gain[at + b]);
+        for (int k = 0; grid->gain && k < 3; k++) {
+            const int16_t *nodes = grid->gain + k * plane + at;
+            to[GAIN_Y + 2 * k][i / 2] = between_nodes(&w->across, x, nodes[a], nodes[b]);
+        }
     }
-    for (int i = 0; i < HALF; i++) {
+    for (int i = 0; grid->colour && i < HALF; i++) {
         int x = block * HALF + i < half_width ? block * HALF + i : half_width - 1;
         int a = w->half_across.cell[x], b = a < last ? a + 1 : a;
-        for (int k = 0; grid->gain && k < 2; k++) {
-            const int16_t *nodes = grid->gain + (k + 1) * plane + at;
-            lanes[GAIN_U + k][i] = between_nodes(&w->half_across, x, nodes[a], nodes[b]);
-        }
-        for (int k = 0; grid->colour && k < 3; k++) {
+        for (int k = 0; k < 3; k++) {
             const uint8_t *nodes = grid->colour + k * plane + at;
             lanes[COLOUR + k][i] = between_nodes(&w->half_across, x, colour_node(nodes[a]), colour_node(nodes[b]));
         }
@@ -445,10 +431,10 @@ INLINED uint16_t in_place(uint16_t mixture, int odd)
     return (uint16_t)(IN_HIGH_BYTE(odd) ? mixture & 0xff00 : mixture >> 8);
 }
 
-/* What a grid row says about alpha, but for luma: the four pixels of a chroma sample have that in common. */
+/* What a grid row says about alpha, but for luma: the two rows of a pair have their chroma in common. */
 INLINED int16_t combined(const Wide *wide, int odd, int x, int16_t u, int16_t v)
 {
-    return (int16_t)((*wide)[OFFSET + odd][x] + (int16_t)(term((*wide)[GAIN_U][x], u) + term((*wide)[GAIN_V][x], v)));
+    return (int16_t)((*wide)[OFFSET + odd][x] + term((*wide)[GAIN_U + odd][x], u) + term((*wide)[GAIN_V + odd][x], v));
 }
 
 /* The grid rows around both rows of luma and that of chroma, and which of the two is the nearer one. */

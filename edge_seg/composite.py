@@ -56,11 +56,7 @@ def alpha_256(offset: I16, gain: I16 | None, planes: Planes) -> I32:
     else:
         # In halves, so that no sum leaves 16 bits. Chroma is applied first: two rows of luma have it in common.
         y, u, v = (_at_each_pixel((plane.astype(np.int32) - 128) << 7, (height, width)) for plane in planes)
-        at_chroma = _locate(_chroma_positions(width), width, columns)
-        gain_y = _along_rows(gain[0].astype(np.int32), across)
-        gain_u, gain_v = (
-            _along_rows(g.astype(np.int32), at_chroma).repeat(2, axis=1)[:, :width] for g in gain[1:]
-        )
+        gain_y, gain_u, gain_v = (_along_rows(g.astype(np.int32), across) for g in gain)
         above, below = (
             (level[row] >> 1) + (gain_u[row] * u >> 16) + (gain_v[row] * v >> 16) for row in down[:2]
         )

@@ -119,6 +119,18 @@ def test_in_place_equals_out_of_place(target: str, kind: str, width: int) -> Non
         np.testing.assert_array_equal(a, b)
 
 
+def test_gains_that_an_offset_cancels_leave_no_stripes() -> None:
+    # Both are upsampled; only where they are taken at the same place is what they cancel out to the same everywhere.
+    colour = (90, 170, 60)
+    front, white = I420.filled(320, 96, colour), I420.filled(320, 96, (235, 128, 128))
+    out = I420.allocate(320, 96)
+    gain = np.random.default_rng(8).normal(0, 2, (3, 19, 64)).astype(np.float32)
+    cancelled = 0.5 - sum(g * (code - 128) / 255 for g, code in zip(gain, colour, strict=True))
+    alpha = Alpha(offset=fixed(cancelled.astype(np.float32), ALPHA_ONE), seq=0, gain=fixed(gain, GAIN_ONE))
+    composite(front, alpha, white, out)
+    assert np.ptp(out.y.astype(int)) <= 2
+
+
 def test_partial_overlap_is_refused() -> None:
     rng = np.random.default_rng(6)
     tall, back = noise(rng, 32, 34), noise(rng, 32, 32)
