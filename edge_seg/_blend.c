@@ -9,17 +9,13 @@
  *
  * edge_seg/composite.py holds the same arithmetic in NumPy; the tests hold both to be equal, bit for bit.
  */
-#include "_buffers.h"
+#include "_layout.h"
 
 #define ALPHA_ONE 1027 /* alpha 1.0; a bit more than 1024, so that it still saturates after rounding down */
 #define NOTHING 2      /* an offset up to here is alpha 0; with gains, what is less */
 #define COLOUR_ONE 16  /* colours, while they are interpolated */
-#define BLOCK 16       /* columns of luma that are copied, or blended, as a whole; blending takes two at a time */
-#define HALF (BLOCK / 2)
 #define SLOTS 6        /* for the grid rows that a pair of luma rows and their chroma row lie between: */
 #define FEW 4          /* mostly so many next to each other; the fewer, the more of them stay in the cache */
-#define NODES 8        /* of the grid that fit a register */
-#define MAX_SIDE 16384
 #define LINE 64        /* bytes of a line of the cache */
 #define AHEAD 2        /* pairs of rows that pictures are asked for before they are blended */
 #define STRIP 16       /* pairs of rows that are copied at once: they stay in the second-level cache */
@@ -35,37 +31,15 @@ typedef struct {
     const uint8_t *colour;        /* 3 planes, may be NULL */
 } Grid;
 
-/* Where samples lie between the nodes of the grid: sample i between nodes cell[i] and cell[i] + 1, at base + fraction *
- * step / 65536 with fraction in [-1/2, 1/2), counted from the nearer one: from cell[i] + 1 where it is negative. */
-typedef struct {
-    int *cell;
-    int16_t *fraction;
-} Axis;
-
-/* The same for 8 samples, with the nodes counted from one of them on. As bytes of int16 elements: what a table look-up
- * of bytes wants. */
-typedef struct {
-    int16_t fraction[HALF];
-    uint8_t first[2 * HALF], nearer[2 * HALF];
-} Pick;
-
-typedef struct {
-    int first_node;
-    Pick luma[2], chroma; /* luma: even columns, odd ones */
-} Column; /* of blocks */
-
 /* A row of the grid at the picture's columns of two blocks: this one and the next, whose half is that one's first. */
 typedef int16_t Wide[FIELDS][2 * HALF];
 
 typedef struct { int start, stop, kind; } Span; /* blocks */
 
 typedef struct {
-    int width, height, blocks;
-    int narrow;              /* whether the nodes over each block fit a register */
+    const Layout *layout;
+    int width, height, blocks; /* its */
     int shuffles;            /* whether bytes of a register can be looked up at once */
-    Axis across, half_across, down, half_down;
-    int *cell_start;         /* [nodes + 1]: the first column of each cell */
-    Column *columns;         /* [blocks], if narrow */
     uint8_t *kinds;          /* [rows][kind_stride]: what each grid row says about each block */
     int kind_stride;
     uint8_t *node_kind;      /* [rows][cols] */
@@ -79,71 +53,7 @@ typedef struct {
 
 #define ROW(plane, y) ((plane)->data + (Py_ssize_t)(y) * (plane)->stride)
 
-/* --- where things lie ------------------------------------------------------------------------------------------- */
-
-/* Of samples at first, first + step, ..., at most 2 size - 1, in half pixels, centres aligned. All quotients are whole,
- * or at least 2^-15 from the next whole number: products of doubles are exact enough. */
-WIDE static void axis_init(Axis *axis, int count, int first, int step, int size, int nodes)
-{
-    const double per_unit = 1 / (2.0 * size), hair = 1.0 / 131072;
-    const int unit = 2 * size, last = nodes - 1;
-    int *restrict cells = axis->cell;
-    int16_t *restrict fraction = axis->fraction;
-    for (int i = 0; i < count; i++) {
-        int position = first + step * i;
-        position = position < unit ? position : unit - 1;
-        int numerator = position * nodes - size; /* in units of 1 / unit */
-        numerator = numerator > 0 ? numerator : 0;
-        int cell = (int)(numerator * per_unit + hair);
-        int weight = (int)((numerator - cell * unit) * (65536 * per_unit) + hair);
-        weight = cell < last ? weight : 0;
-        cells[i] = cell < last ? cell : last;
-        fraction[i] = (int16_t)weight; /* less 65536 where the second node is the nearer one */
-    }
-}
-
-/* Where int16 element `lane` lies, as the two bytes of it. */
-INLINED uint16_t bytes_of(int lane)
-{
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    return (uint16_t)(lane * 0x0202 + 0x0001);
-#else
-    return (uint16_t)(lane * 0x0202 + 0x0100);
-#endif
-}
-
-/* The nodes beside samples `from`, `from` + `step`, ..., counted from `first_node`. */
-INLINED void pick_init(Pick *pick, const Axis *axis, int from, const int step, int first_node)
-{
-    const int *restrict cell = axis->cell + from;
-    const int16_t *restrict fraction = axis->fraction + from;
-    uint16_t first[HALF], nearer[HALF];
-    for (int i = 0; i < HALF; i++) {
-        pick->fraction[i] = fraction[step * i];
-        first[i] = bytes_of(cell[step * i] - first_node);
-        nearer[i] = bytes_of(cell[step * i] - first_node + (fraction[step * i] < 0));
-    }
-    memcpy(pick->first, first, sizeof first);
-    memcpy(pick->nearer, nearer, sizeof nearer);
-}
-
-WIDE static void columns_init(Work *w, int nodes)
-{
-    const int *cell = w->across.cell;
-    w->narrow = nodes >= NODES;
-    for (int block = 0; block < w->blocks; block++) {
-        int start = block * BLOCK, stop = start + BLOCK < w->width ? start + BLOCK : w->width;
-        w->narrow &= cell[stop - 1] + 1 - cell[start] < NODES;
-    }
-    for (int block = 0; w->narrow && block < w->blocks; block++) {
-        Column *column = &w->columns[block];
-        int node = cell[block * BLOCK];
-        column->first_node = node = node < nodes - NODES ? node : nodes - NODES;
-        for (int k = 0; k < 2; k++)
-            pick_init(&column->luma[k], &w->across, block * BLOCK + k, 2, node);
-        pick_init(&column->chroma, &w->half_across, block * HALF, 1, node);
-    }
-}
+/* --- what the grid says about the blocks ---------------------------------------------------------------------------- */
 
 /* The first of the bytes behind `from` that differs from the one before it; `count` if none does. */
 INLINED int next_change(const uint8_t *bytes, int from, int count)
@@ -176,7 +86,7 @@ INLINED void kinds_of_nodes(const Grid *grid, uint8_t *restrict kinds)
 /* What each grid row says about the blocks. */
 WIDE static void find_kinds(const Work *w, const Grid *grid)
 {
-    const int n = grid->cols, *cell_start = w->cell_start;
+    const int n = grid->cols, *cell_start = w->layout->cell_start;
     kinds_of_nodes(grid, w->node_kind);
     for (int row = 0; row < grid->rows; row++) {
         const uint8_t *restrict nodes = w->node_kind + (Py_ssize_t)row * n;
@@ -319,7 +229,7 @@ INLINED void widen_colour(const Column *column, const uint8_t *from, int shuffle
 INLINED void widen_narrow(const Work *w, const Grid *grid, int row, int block, Wide *wide, const int shuffles,
                           const int fitted)
 {
-    const Column *column = &w->columns[block];
+    const Column *column = &w->layout->columns[block];
     const Py_ssize_t plane = (Py_ssize_t)grid->rows * grid->cols;
     const Py_ssize_t at = (Py_ssize_t)row * grid->cols + column->first_node;
     widen_luma(column, grid->offset + at, shuffles, fitted ? HALVED : WHOLE, wide, OFFSET);
@@ -348,20 +258,20 @@ static void widen_slowly(const Work *w, const Grid *grid, int row, int block, Wi
     int16_t lanes[FIELDS][HALF] = {{0}};
     for (int i = 0; i < BLOCK; i++) {
         int x = block * BLOCK + i < w->width ? block * BLOCK + i : w->width - 1;
-        int a = w->across.cell[x], b = a < last ? a + 1 : a;
+        int a = w->layout->across.cell[x], b = a < last ? a + 1 : a;
         int16_t(*to)[HALF] = lanes + i % 2;
-        to[OFFSET][i / 2] = prepared(between_nodes(&w->across, x, grid->offset[at + a], grid->offset[at + b]), how);
+        to[OFFSET][i / 2] = prepared(between_nodes(&w->layout->across, x, grid->offset[at + a], grid->offset[at + b]), how);
         for (int k = 0; grid->gain && k < 3; k++) {
             const int16_t *nodes = grid->gain + k * plane + at;
-            to[GAIN_Y + 2 * k][i / 2] = between_nodes(&w->across, x, nodes[a], nodes[b]);
+            to[GAIN_Y + 2 * k][i / 2] = between_nodes(&w->layout->across, x, nodes[a], nodes[b]);
         }
     }
     for (int i = 0; grid->colour && i < HALF; i++) {
         int x = block * HALF + i < half_width ? block * HALF + i : half_width - 1;
-        int a = w->half_across.cell[x], b = a < last ? a + 1 : a;
+        int a = w->layout->half_across.cell[x], b = a < last ? a + 1 : a;
         for (int k = 0; k < 3; k++) {
             const uint8_t *nodes = grid->colour + k * plane + at;
-            lanes[COLOUR + k][i] = between_nodes(&w->half_across, x, colour_node(nodes[a]), colour_node(nodes[b]));
+            lanes[COLOUR + k][i] = between_nodes(&w->layout->half_across, x, colour_node(nodes[a]), colour_node(nodes[b]));
         }
     }
     for (int k = 0; k < FIELDS; k++)
@@ -379,7 +289,7 @@ INLINED void widen_span(const Work *w, const Grid *grid, int slot, const Span *s
             continue;
         done[block] = 1;
         Wide *wide = &w->wide[slot][block];
-        if (!w->narrow)
+        if (!w->layout->narrow)
             widen_slowly(w, grid, row, block, wide);
         else if (w->shuffles && grid->gain)
             widen_narrow(w, grid, row, block, wide, 1, 1);
@@ -649,7 +559,7 @@ static void prepare(Work *w, const Grid *grid, int pair, int count, Place *place
 {
     int changed = 0;
     for (int r = 0; r < 3; r++) {
-        const Axis *axis = r == 2 ? &w->half_down : &w->down;
+        const Axis *axis = r == 2 ? &w->layout->half_down : &w->layout->down;
         const int y = r == 2 ? pair : 2 * pair + (r < count ? r : 0);
         changed |= place->cell[r] != axis->cell[y];
         place->cell[r] = axis->cell[y];
@@ -748,68 +658,36 @@ static void composite(Work *w, const Plane front[3], const Plane back[3], const 
 
 /* --- the call -------------------------------------------------------------------------------------------------- */
 
-static void *carve(char **free_memory, size_t bytes)
-{
-    char *start = *free_memory;
-    *free_memory += (bytes + 31) & ~(size_t)31;
-    return start;
-}
-
-static void axis_carve(Axis *axis, char **cursor, size_t count)
-{
-    axis->cell = carve(cursor, sizeof(int) * count);
-    axis->fraction = carve(cursor, sizeof(int16_t) * count);
-}
-
 /* One allocation for all of `work`, of the order of a few rows. Returns it, or NULL. */
-static void *work_create(Work *w, int width, int height, const Grid *grid)
+static void *work_create(Work *w, const Layout *layout)
 {
-    const size_t blocks = ((size_t)width + BLOCK - 1) / BLOCK, n = (size_t)grid->cols;
-    const size_t stride = (blocks + 8 + 31) / 32 * 32;
-    const size_t columns = blocks * BLOCK; /* those beyond the picture are like its last one */
-    const size_t samples = columns + columns / 2 + (size_t)height + ((size_t)height + 1) / 2;
-    const size_t axes = samples * (sizeof(int) + sizeof(int16_t)) + sizeof(int) * (n + 1) + sizeof(Column) * blocks;
-    const size_t kinds = ((size_t)grid->rows + 1) * stride + (size_t)grid->rows * n + 8 + sizeof(Span) * blocks;
-    const size_t bytes = axes + kinds + SLOTS * (sizeof(Wide) + 1) * (blocks + 1) + 32 * (2 * SLOTS + 22);
+    const size_t blocks = (size_t)layout->blocks, stride = (blocks + 8 + 31) / 32 * 32;
+    const size_t rows = (size_t)layout->rows, nodes = rows * (size_t)layout->cols;
+    const size_t kinds = (rows + 1) * stride + nodes + 8 + sizeof(Span) * blocks;
+    const size_t bytes = kinds + SLOTS * (sizeof(Wide) + 1) * (blocks + 1) + 32 * (2 * SLOTS + 6);
     char *memory = PyMem_Malloc(bytes), *cursor;
     if (memory == NULL) {
         PyErr_NoMemory();
         return NULL;
     }
     cursor = (char *)(((uintptr_t)memory + 31) & ~(uintptr_t)31);
-    *w = (Work){.width = width, .height = height, .blocks = (int)blocks, .span_top = -1};
+    *w = (Work){.layout = layout, .width = layout->width, .height = layout->height, .blocks = layout->blocks,
+                .span_top = -1};
 #if defined(__x86_64__) && defined(__GNUC__)
     w->shuffles = __builtin_cpu_supports("avx2") != 0; /* what WIDE looks at */
 #else
     w->shuffles = 1;
 #endif
-    axis_carve(&w->across, &cursor, columns);
-    axis_carve(&w->half_across, &cursor, columns / 2);
-    axis_carve(&w->down, &cursor, (size_t)height);
-    axis_carve(&w->half_down, &cursor, ((size_t)height + 1) / 2);
-    w->cell_start = carve(&cursor, sizeof(int) * (n + 1));
-    w->columns = carve(&cursor, sizeof(Column) * blocks);
     for (int k = 0; k < SLOTS; k++) {
         w->wide[k] = (Wide *)carve(&cursor, sizeof(Wide) * (blocks + 1)) + 1; /* no one needs what lies before */
         w->is_wide[k] = carve(&cursor, blocks);
         w->node_row[k] = -1;
     }
     w->kind_stride = (int)stride;
-    w->kinds = carve(&cursor, (size_t)grid->rows * stride);
+    w->kinds = carve(&cursor, rows * stride);
     w->kind = carve(&cursor, stride);
-    w->node_kind = carve(&cursor, (size_t)grid->rows * n + 8);
+    w->node_kind = carve(&cursor, nodes + 8);
     w->spans = carve(&cursor, sizeof(Span) * blocks);
-    axis_init(&w->across, (int)columns, 1, 2, width, grid->cols);
-    axis_init(&w->half_across, (int)columns / 2, 2, 4, width, grid->cols);
-    axis_init(&w->down, height, 1, 2, height, grid->rows);
-    axis_init(&w->half_down, (height + 1) / 2, 2, 4, height, grid->rows);
-    int next = 0;
-    for (int x = 0; x < width; x++)
-        while (next <= w->across.cell[x])
-            w->cell_start[next++] = x;
-    while (next <= grid->cols)
-        w->cell_start[next++] = width;
-    columns_init(w, grid->cols);
     return memory;
 }
 
@@ -865,12 +743,49 @@ static int check(const Plane planes[ARRAYS], const int given[ARRAYS])
     return 1;
 }
 
+#define LAYOUT "edge_seg._blend.layout" /* the capsule's name */
+
+static void layout_free(PyObject *capsule) { PyMem_Free(PyCapsule_GetPointer(capsule, LAYOUT)); }
+
+static PyObject *blend_layout(PyObject *self, PyObject *args)
+{
+    (void)self;
+    int sides[4];
+    if (!PyArg_ParseTuple(args, "iiii", &sides[0], &sides[1], &sides[2], &sides[3]))
+        return NULL;
+    for (int i = 0; i < 4; i++)
+        if (sides[i] < 1 || sides[i] > MAX_SIDE)
+            return PyErr_Format(PyExc_ValueError, "picture and grid need sides of 1 to %d", MAX_SIDE);
+    Layout *layout = layout_create(sides[1], sides[0], sides[2], sides[3]);
+    if (layout == NULL)
+        return NULL;
+    PyObject *capsule = PyCapsule_New(layout, LAYOUT, layout_free);
+    if (capsule == NULL)
+        PyMem_Free(layout);
+    return capsule;
+}
+
+/* That of the capsule, if it is for this picture and this grid; else NULL with a Python error set. */
+static const Layout *layout_get(PyObject *capsule, const Plane planes[ARRAYS])
+{
+    const Layout *layout = PyCapsule_GetPointer(capsule, LAYOUT);
+    const Plane *picture = &planes[0], *grid = &planes[OFFSET_ARG];
+    if (layout != NULL && (layout->height != picture->rows || layout->width != picture->cols ||
+                           layout->rows != grid->rows || layout->cols != grid->cols)) {
+        PyErr_Format(PyExc_ValueError, "layout: expected %zdx%zd and %zdx%zd (rows x columns), got %dx%d and %dx%d",
+                     picture->rows, picture->cols, grid->rows, grid->cols, layout->height, layout->width, layout->rows,
+                     layout->cols);
+        return NULL;
+    }
+    return layout;
+}
+
 static PyObject *blend_composite(PyObject *self, PyObject *args)
 {
     (void)self;
-    PyObject *a[ARRAYS];
-    if (!PyArg_ParseTuple(args, "(OOO)(OOO)(OOO)OOO", &a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &a[6], &a[7], &a[8],
-                          &a[9], &a[10], &a[11]))
+    PyObject *a[ARRAYS], *capsule;
+    if (!PyArg_ParseTuple(args, "(OOO)(OOO)(OOO)OOOO", &a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &a[6], &a[7], &a[8],
+                          &a[9], &a[10], &a[11], &capsule))
         return NULL;
     Plane planes[ARRAYS];
     int given[ARRAYS] = {0}, held = 0;
@@ -886,13 +801,16 @@ static PyObject *blend_composite(PyObject *self, PyObject *args)
     }
     if (!check(planes, given))
         goto done;
+    const Layout *layout = layout_get(capsule, planes);
+    if (layout == NULL)
+        goto done;
     Grid grid = {.rows = (int)planes[OFFSET_ARG].rows,
                  .cols = (int)planes[OFFSET_ARG].cols,
                  .offset = (const int16_t *)planes[OFFSET_ARG].data,
                  .gain = given[GAIN_ARG] ? (const int16_t *)planes[GAIN_ARG].data : NULL,
                  .colour = given[COLOUR_ARG] ? planes[COLOUR_ARG].data : NULL};
     Work work;
-    memory = work_create(&work, (int)planes[0].cols, (int)planes[0].rows, &grid);
+    memory = work_create(&work, layout);
     if (memory == NULL)
         goto done;
     Py_BEGIN_ALLOW_THREADS
@@ -908,8 +826,9 @@ done:
 }
 
 static PyMethodDef methods[] = {
+    {"layout", blend_layout, METH_VARARGS, "layout(height, width, rows, cols): of a picture and a grid, for `composite`"},
     {"composite", blend_composite, METH_VARARGS,
-     "composite((y, u, v), (y, u, v), (y, u, v), offset, gain, foreground): see edge_seg/composite.py"},
+     "composite((y, u, v), (y, u, v), (y, u, v), offset, gain, foreground, layout): see edge_seg/composite.py"},
     {NULL, NULL, 0, NULL},
 };
 

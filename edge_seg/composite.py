@@ -7,6 +7,8 @@ same bytes; the reference is used where the extension was not built.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,4 +137,20 @@ def _locate(positions: I64, size: int, nodes: int) -> tuple[I64, I64, I32]:
 
 
 _native = kernels.load("blend")
-kernel: Kernel = _native.composite if _native else composite_reference
+
+
+def composite_native(
+    front: Planes, back: Planes, out: Planes, offset: I16, gain: I16 | None, foreground: U8 | None
+) -> None:
+    """The fused loop in C. Releases the GIL."""
+    layout = _layout(*front[0].shape, *offset.shape)
+    _native.composite(front, back, out, offset, gain, foreground, layout)
+
+
+@lru_cache(maxsize=4)
+def _layout(height: int, width: int, rows: int, cols: int) -> Any:
+    """Where the pixels of a picture lie on a grid, for the kernel: computed once for a stream."""
+    return _native.layout(height, width, rows, cols)
+
+
+kernel: Kernel = composite_native if _native else composite_reference

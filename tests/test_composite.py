@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_seg.composite import composite, composite_reference
+from edge_seg.composite import composite, composite_native, composite_reference
 from edge_seg.types import ALPHA_ONE, F32, GAIN_ONE, I16, I420, U8, Alpha, Matrix, fixed
 
-native = pytest.importorskip("edge_seg._blend", reason="the extension was not built").composite
+_blend = pytest.importorskip("edge_seg._blend", reason="the extension was not built")
 
 
 def noise(rng: np.random.Generator, width: int, height: int) -> I420:
@@ -57,7 +57,7 @@ def test_native_equals_reference(seed: int, width: int, height: int, cols: int, 
     rng = np.random.default_rng(seed)
     front, back, ours, theirs = (noise(rng, width, height) for _ in range(4))
     grid = fields(rng, cols, rows, kind)
-    native(front.planes, back.planes, ours.planes, *grid)
+    composite_native(front.planes, back.planes, ours.planes, *grid)
     composite_reference(front.planes, back.planes, theirs.planes, *grid)
     for a, b in zip(ours.planes, theirs.planes, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -140,7 +140,7 @@ def test_partial_overlap_is_refused() -> None:
     )
     flat = np.full((2, 2), ALPHA_ONE // 2, np.int16)
     with pytest.raises(ValueError, match="overlaps"):
-        native(upper.planes, back.planes, lower.planes, flat, None, None)
+        composite_native(upper.planes, back.planes, lower.planes, flat, None, None)
 
 
 def test_strided_views_and_bottom_up_rows() -> None:
@@ -150,7 +150,7 @@ def test_strided_views_and_bottom_up_rows() -> None:
     flipped = tuple(plane[::-1] for plane in back.planes)
     grid = fields(rng, 20, 11, "matte")
     ours, theirs = I420.filled(64, 48, (0, 0, 0)), I420.filled(64, 48, (0, 0, 0))
-    native(view, flipped, ours.planes, *grid)
+    composite_native(view, flipped, ours.planes, *grid)
     composite_reference(view, flipped, theirs.planes, *grid)  # type: ignore[arg-type]
     for a, b in zip(ours.planes, theirs.planes, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -165,13 +165,19 @@ def test_mismatched_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="bt601"):
         composite(a, alpha, I420.allocate(16, 16, Matrix.BT601), a)
     with pytest.raises(ValueError, match="gain"):
-        native(a.planes, a.planes, a.planes, flat, np.zeros((3, 3, 2), np.int16), None)
+        composite_native(a.planes, a.planes, a.planes, flat, np.zeros((3, 3, 2), np.int16), None)
     with pytest.raises(ValueError, match="contiguous"):
-        native(a.planes, a.planes, a.planes, np.zeros((2, 4), np.int16)[:, :2], None, None)
+        composite_native(a.planes, a.planes, a.planes, np.zeros((2, 4), np.int16)[:, :2], None, None)
     with pytest.raises(TypeError, match="offset"):
-        native(a.planes, a.planes, a.planes, flat.astype(np.float64), None, None)
+        composite_native(a.planes, a.planes, a.planes, flat.astype(np.float64), None, None)
     with pytest.raises(ValueError, match="u"):
-        native((a.y, b.u, a.v), a.planes, a.planes, flat, None, None)
+        composite_native((a.y, b.u, a.v), a.planes, a.planes, flat, None, None)
+    with pytest.raises(ValueError, match="layout"):
+        _blend.composite(a.planes, a.planes, a.planes, flat, None, None, _blend.layout(16, 18, 2, 2))
+    with pytest.raises(ValueError, match="PyCapsule"):
+        _blend.composite(a.planes, a.planes, a.planes, flat, None, None, "a layout")
+    with pytest.raises(ValueError, match="1 to 16384"):
+        _blend.layout(16, 0, 2, 2)
 
 
 def test_old_background_goes_out_of_half_transparent_pixels() -> None:
@@ -204,6 +210,6 @@ def test_a_background_of_one_row_stands_for_all_rows(width: int, height: int, pl
     whole = [np.ascontiguousarray(plane) for plane in seen]
     outs = [I420.allocate(width, height) for _ in range(2)]
     for back, out in zip((seen, whole), outs, strict=True):
-        native(front.planes, tuple(back), out.planes, offset, gain, foreground)
+        composite_native(front.planes, tuple(back), out.planes, offset, gain, foreground)
     for a, b in zip(outs[0].planes, outs[1].planes, strict=True):
         np.testing.assert_array_equal(a, b)

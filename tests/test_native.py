@@ -103,5 +103,6 @@ def test_every_instruction_set_gives_the_same(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setattr(fusion, f"_{name}", modules[name])
     monkeypatch.setattr(matte, "kernel", modules["matte"].refine)
     monkeypatch.setattr(matte, "draw_out", modules["matte"].draw_out)
-    monkeypatch.setattr(composite, "kernel", modules["blend"].composite)
+    monkeypatch.setattr(composite, "_native", modules["blend"])
+    composite._layout.cache_clear()
     assert results() == wide
