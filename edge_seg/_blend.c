@@ -646,11 +646,11 @@ static void composite(Work *w, const Plane front[3], const Plane back[3], const 
         lines_init(&lines, w, &place, pair, count, front, back, out);
         for (int s = 0; s < w->span_count; s++) {
             const Span *span = &w->spans[s];
-            if (span->kind != copied && 2 * (pair + AHEAD) + 1 < w->height)
-                ask_for(copied == FRONT ? back : front, span, pair + AHEAD);
-            if (span->kind == BAND)
+            if (span->kind == BAND) {
+                if (2 * (pair + AHEAD) + 1 < w->height)
+                    ask_for(copied == FRONT ? back : front, span, pair + AHEAD);
                 blend_band(&lines, span, w->width, grid->gain != NULL, grid->colour != NULL);
-            else if (span->kind != copied)
+            } else if (span->kind != copied)
                 copy_span(w, span, pair, count, span->kind == FRONT ? front : back, out);
         }
     }
