@@ -381,17 +381,20 @@ static void tile_row_carry(const Carry *c, int ty)
 
 /* How much the variance grows in each column of a row of tiles, by the block in the middle of each; in busy ones that comes
  * with the rest. */
-INLINED void growth_fill(const Carry *c, int ty)
+INLINED void growth_fill(const Carry *c, int ty, float *restrict growth)
 {
     const float *residual = floats_at(&c->residual, c->motion.block_of[least(ty * TILE + TILE / 2, c->rows - 1)]);
+    const int *middle = c->middle, *starts = c->starts, tile_cols = c->tile_cols;
     const float drift = c->drift, misfit = c->misfit;
-    for (int tx = 0; tx < c->tile_cols; tx++) {
-        const float r = residual[c->middle[tx]];
-        const uint64_t busy = c->busy[ty * c->words + tx / WORD] >> tx % WORD & 1;
-        const float growth = busy ? 0 : drift + misfit * r * r;
+    for (int tx = 0; tx < tile_cols; tx++) {
+        const float r = residual[middle[tx]], grown = drift + misfit * r * r;
         for (int i = 0; i < TILE; i++)
-            c->growth[tx * TILE + i] = growth;
+            growth[tx * TILE + i] = grown;
     }
+    const int busy = bits_runs(c->busy + ty * c->words, tile_cols, 1, c->starts);
+    for (int n = 0; n < busy; n++)
+        for (int i = 0; i < TILE; i++)
+            growth[starts[n] * TILE + i] = 0;
 }
 
 /* A row of elements that did not move. */
@@ -401,50 +404,74 @@ WIDE static void row_grow(const float *restrict from, const float *restrict grow
         out[x] = from[x] + growth[x];
 }
 
-/* The variance of a tile that moved: that of the nearest elements, for it changes little from one to the next. */
-INLINED void variance_fetch(const Carry *c, int y0, int x0, int kind)
+/* The variance of elements that moved and are inside: `columns` of a row of tiles. */
+INLINED void variance_move(const float *from, Py_ssize_t stride, const float *growth, const int columns, float *out, Py_ssize_t out_stride)
 {
-    const Vector v = vector_at(&c->motion, y0, x0);
-    const int dx = pixels_of(v.x + Q / 2), dy = pixels_of(v.y + Q / 2);
-    const float growth = c->growth[x0];
-    if (kind == WHOLE) {
-        for (int y = y0; y < y0 + TILE; y++) {
-            const float *restrict from = floats_at(&c->variance, y + dy) + x0 + dx;
-            float *restrict q = floats_at(&c->out_variance, y) + x0;
-            for (int i = 0; i < TILE; i++)
-                q[i] = from[i] + growth;
-        }
-    } else if (kind == RIM) {
-        int xs[TILE], ys[TILE];
-        float right[TILE], down[TILE];
-        axis_fill(x0, v.x, c->cols, xs, right);
-        axis_fill(y0, v.y, c->rows, ys, down);
-        for (int j = 0; j < TILE; j++) {
-            const float *from = floats_at(&c->variance, ys[j]);
-            float *q = floats_at(&c->out_variance, y0 + j) + x0;
-            for (int i = 0; i < TILE; i++)
-                q[i] = from[xs[i]] + UNSEEN * (right[i] + down[j]) * (right[i] + down[j]) + growth;
-        }
-    } else {
-        for (int y = y0; y < least(y0 + TILE, c->rows); y++)
-            for (int x = x0; x < least(x0 + TILE, c->cols); x++) {
-                const Vector own = vector_at(&c->motion, y, x);
-                const float outside = place_of(&c->motion, y, x, own).outside;
-                const float *from = floats_at(&c->variance, clamp(y + pixels_of(own.y + Q / 2), 0, c->rows - 1));
-                floats_at(&c->out_variance, y)[x] = from[clamp(x + pixels_of(own.x + Q / 2), 0, c->cols - 1)] + UNSEEN * outside * outside + growth;
-            }
+    for (int j = 0; j < TILE; j++)
+        EACH_LANE(i, columns)
+            out[j * out_stride + i] = from[j * stride + i] + growth[i];
+}
+
+static void variance_fetch_rim(const Carry *c, int y0, int x0, Vector v)
+{
+    int xs[TILE], ys[TILE];
+    float right[TILE], down[TILE];
+    axis_fill(x0, v.x, c->cols, xs, right);
+    axis_fill(y0, v.y, c->rows, ys, down);
+    for (int j = 0; j < TILE; j++) {
+        const float *from = floats_at(&c->variance, ys[j]);
+        float *q = floats_at(&c->out_variance, y0 + j) + x0;
+        for (int i = 0; i < TILE; i++)
+            q[i] = from[xs[i]] + UNSEEN * (right[i] + down[j]) * (right[i] + down[j]) + c->growth[x0];
     }
 }
 
+static void variance_fetch_slowly(const Carry *c, int y0, int x0)
+{
+    for (int y = y0; y < least(y0 + TILE, c->rows); y++)
+        for (int x = x0; x < least(x0 + TILE, c->cols); x++) {
+            const Vector own = vector_at(&c->motion, y, x);
+            const float outside = place_of(&c->motion, y, x, own).outside;
+            const float *from = floats_at(&c->variance, clamp(y + pixels_of(own.y + Q / 2), 0, c->rows - 1));
+            floats_at(&c->out_variance, y)[x] = from[clamp(x + pixels_of(own.x + Q / 2), 0, c->cols - 1)] + UNSEEN * outside * outside + c->growth[x0];
+        }
+}
+
+/* The variances of a row of tiles: all are taken as if they had not moved, then what moved is fetched, from the nearest
+ * elements, for they change little from one to the next. */
 WIDE static void variances_fetch(const Carry *c, int ty)
 {
+    const Py_ssize_t stride = c->variance.stride / (Py_ssize_t)sizeof(float), out_stride = c->out_variance.stride / (Py_ssize_t)sizeof(float);
     const unsigned char *kind = c->kind + (Py_ssize_t)ty * c->tile_cols;
-    growth_fill(c, ty);
-    for (int y = ty * TILE; y < least((ty + 1) * TILE, c->rows); y++)
-        row_grow(floats_at(&c->variance, y), c->growth, c->cols, floats_at(&c->out_variance, y));
-    for (int tx = 0; tx < c->tile_cols; tx++)
-        if (kind[tx] > CLOSE)
-            variance_fetch(c, ty * TILE, tx * TILE, kind[tx]);
+    const int y0 = ty * TILE, tile_cols = c->tile_cols;
+    const float *variance = floats_at(&c->variance, y0);
+    float *out = floats_at(&c->out_variance, y0), *growth = c->growth;
+    growth_fill(c, ty, growth);
+    for (int y = y0; y < least(y0 + TILE, c->rows); y++)
+        row_grow(floats_at(&c->variance, y), growth, c->cols, floats_at(&c->out_variance, y));
+    const Motion motion = c->motion;
+    for (int tx = 0; tx < tile_cols; tx++) {
+        const int x0 = tx * TILE;
+        if (kind[tx] <= CLOSE)
+            continue;
+        if (kind[tx] == SCATTERED) {
+            variance_fetch_slowly(c, y0, x0);
+            continue;
+        }
+        const Vector v = vector_at(&motion, y0, x0);
+        if (kind[tx] == RIM) {
+            variance_fetch_rim(c, y0, x0, v);
+            continue;
+        }
+        const Origin from = origin_of(y0, x0, v);
+        const float *nearest = variance + pixels_of(v.y + Q / 2) * stride + x0 + pixels_of(v.x + Q / 2);
+        if (is_pair(&motion, y0, x0, &from)) {
+            variance_move(nearest, stride, growth + x0, 2 * TILE, out + x0, out_stride);
+            tx++;
+        } else {
+            variance_move(nearest, stride, growth + x0, TILE, out + x0, out_stride);
+        }
+    }
 }
 
 static void tile_row_finish(const Carry *c, int ty)
