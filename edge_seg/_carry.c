@@ -42,6 +42,8 @@ typedef struct {
     int words;              /* from one row of bits to the next, one a tile */
     /* scratch */
     unsigned char *kind;    /* of each tile: how it is fetched */
+    unsigned char *pair;    /* of each tile: whether the one to its right can be fetched with it */
+    int16_t *across, *down; /* of a row of tiles: vectors, and one more */
     uint64_t *still;        /* which tiles did not move */
     uint64_t *busy;         /* in whose windows the mask differs, and which are not calm */
     uint64_t *column, *found;   /* for the moment: a row each */
@@ -68,35 +70,55 @@ static void mask_fetch_slowly(const Carry *c, int y0, int x0)
             floats_at(&c->out_probability, y)[x] = float_at(&c->probability, place_of(&c->motion, y, x, vector_at(&c->motion, y, x)));
 }
 
+/* How the tiles of a row are fetched, and the vectors of the first block of each. */
+INLINED void kinds_fill(const Carry *c, int ty, int16_t *restrict across, int16_t *restrict down, unsigned char *restrict kind,
+                        unsigned char *restrict pair)
+{
+    const Motion motion = c->motion; /* a copy: kinds are bytes, which could be anything's */
+    const int y0 = ty * TILE, tile_cols = c->tile_cols;
+    const int16_t *steps = steps_at(&motion, y0, 0);
+    if (motion.block == TILE) {
+        for (int tx = 0; tx < tile_cols; tx++)
+            across[tx] = steps[2 * tx], down[tx] = steps[2 * tx + 1];
+    } else {
+        for (int tx = 0; tx < tile_cols; tx++)
+            across[tx] = steps[2 * motion.block_of[tx * TILE]], down[tx] = steps[2 * motion.block_of[tx * TILE] + 1];
+    }
+    across[tile_cols] = down[tile_cols] = 0;
+    const int whole = motion.block % TILE == 0 && y0 + TILE <= motion.rows ? motion.cols / TILE : 0;
+    if (whole > 0)
+        kinds_find(across, down, y0, motion.rows, motion.cols, whole, kind, pair);
+    for (int tx = whole; tx < tile_cols; tx++) {
+        kind[tx] = (unsigned char)kind_of(&motion, y0, tx * TILE, (Vector){across[tx], down[tx]});
+        pair[tx] = 0;
+    }
+}
+
 /* The mask of a row of tiles: all of it is copied, then what moved is fetched. */
 WIDE static void tile_row_fetch(const Carry *c, int ty)
 {
     const Py_ssize_t stride = c->probability.stride / (Py_ssize_t)sizeof(float), out_stride = c->out_probability.stride / (Py_ssize_t)sizeof(float);
-    const int y0 = ty * TILE;
+    const int y0 = ty * TILE, tile_cols = c->tile_cols;
     for (int y = y0; y < least(y0 + TILE, c->rows); y++)
         memcpy(floats_at(&c->out_probability, y), floats_at(&c->probability, y), sizeof(float) * (size_t)c->cols);
-    const Motion motion = c->motion; /* a copy: kinds are bytes, which could be anything's */
-    const int16_t *steps = steps_at(&motion, y0, 0);
-    unsigned char *kinds = c->kind + (Py_ssize_t)ty * c->tile_cols;
-    const int tile_cols = c->tile_cols;
+    const unsigned char *kind = c->kind + ty * tile_cols, *pair = c->pair + ty * tile_cols;
+    const int16_t *across = c->across, *down = c->down;
+    kinds_fill(c, ty, c->across, c->down, c->kind + ty * tile_cols, c->pair + ty * tile_cols);
     for (int tx = 0; tx < tile_cols; tx++) {
-        const int x0 = tx * TILE, block = motion.block_of[x0];
-        const Vector v = {steps[2 * block], steps[2 * block + 1]};
-        const int kind = kind_of(&motion, y0, x0, v);
-        kinds[tx] = (unsigned char)kind;
-        if (kind == STILL)
+        if (kind[tx] == STILL)
             continue;
-        const Origin from = origin_of(y0, x0, v);
+        const int x0 = tx * TILE;
+        const Origin from = origin_of(y0, x0, (Vector){across[tx], down[tx]});
         float *out = floats_at(&c->out_probability, y0) + x0;
-        if (kind == RIM) {
+        if (kind[tx] == RIM) {
             float gathered[SIDE * WIDTH];
-            floats_gather(&motion, &c->probability, &from, gathered);
+            floats_gather(&c->motion, &c->probability, &from, gathered);
             fetch_floats(gathered, WIDTH, from.fx, from.fy, out, out_stride);
-        } else if (kind == SCATTERED) {
+        } else if (kind[tx] == SCATTERED) {
             mask_fetch_slowly(c, y0, x0);
-        } else if (is_pair(&motion, y0, x0, &from)) {
+        } else if (pair[tx]) {
             fetch_pair(floats_at(&c->probability, from.top) + from.left, stride, from.fx, from.fy, out, out_stride);
-            kinds[++tx] = (unsigned char)kind;
+            tx++;
         } else {
             fetch_floats(floats_at(&c->probability, from.top) + from.left, stride, from.fx, from.fy, out, out_stride);
         }
@@ -165,24 +187,32 @@ static void changes_mark(const Carry *c, int ty)
         row_changes(bytes_at(&c->previous, y), bytes_at(&c->current, y), c->cols, c->changed);
 }
 
+/* Of a word's worth of tiles: which are still, and in which none of TILE columns changed. */
+WIDE static void tiles_compare(const unsigned char *restrict kind, const unsigned char *restrict changed, int count, uint64_t *still,
+                               uint64_t *same)
+{
+    unsigned char stays[WORD] = {0}, unchanged[WORD] = {0};
+    for (int i = 0; i < count; i++) {
+        uint32_t four;
+        memcpy(&four, changed + i * TILE, sizeof four);
+        stays[i] = kind[i] == STILL;
+        unchanged[i] = four == 0;
+    }
+    bits_pack(stays, WORD, still);
+    bits_pack(unchanged, WORD, same);
+}
+
 /* Marks the tiles that are still and, as `calm`, those that show what they showed before. Returns whether all do. */
-WIDE static int calm_mark(const Carry *c, int ty, uint64_t *calm)
+static int calm_mark(const Carry *c, int ty, uint64_t *calm)
 {
     uint64_t others = 0;
     changes_mark(c, ty);
     for (int first = 0; first < c->tile_cols; first += WORD) {
-        const unsigned char *kind = c->kind + (Py_ssize_t)ty * c->tile_cols + first, *changed = c->changed + first * TILE;
         const int count = least(c->tile_cols - first, WORD);
-        uint64_t still = 0, same = 0;
-        for (int i = 0; i < count; i++) {
-            uint32_t four;
-            memcpy(&four, changed + i * TILE, sizeof four);
-            still |= (uint64_t)(kind[i] == STILL) << i;
-            same |= (uint64_t)(four == 0) << i;
-        }
-        c->still[ty * c->words + first / WORD] = still;
-        calm[first / WORD] = still & same;
-        others |= bits_below(count) & ~(still & same);
+        uint64_t *still = c->still + ty * c->words + first / WORD, same;
+        tiles_compare(c->kind + (Py_ssize_t)ty * c->tile_cols + first, c->changed + first * TILE, count, still, &same);
+        calm[first / WORD] = *still & same;
+        others |= bits_below(count) & ~(*still & same);
     }
     return others == 0;
 }
@@ -256,18 +286,18 @@ INLINED void plane_fetch(const Carry *c, const Plane *plane, const Origin *from,
 }
 #endif
 
-/* The colours of a tile with one vector, if that can be done at once: then 1. */
-INLINED int tile_fetch(const Carry *c, int y0, int x0, int kind)
+/* The colours of a tile with one vector, if that can be done at once: then 1. `out`: where the window has it. */
+INLINED int tile_fetch(const Carry *c, int y0, int x0, int kind, float *out)
 {
 #if HAS_LANES
     if (kind == SCATTERED)
         return 0;
     const Origin from = tile_origin(&c->motion, y0, x0);
-    float *out = window_at(c, y0) + x0, *out_u = out + CHROMA_U * c->plane, *out_v = out + CHROMA_V * c->plane;
     const Plane *u = &c->previous_u, *v = &c->previous_v;
+    float *out_u = out + CHROMA_U * c->plane, *out_v = out + CHROMA_V * c->plane;
     plane_fetch(c, &c->previous, &from, kind, out + LUMA * c->plane);
     if (c->scales.chroma > 0 && kind != RIM && u->stride == v->stride) {
-        fetch_two(bytes_at(u, from.top) + from.left, bytes_at(v, from.top) + from.left, u->stride, from.fx, from.fy, out_u, out_v,
+        fetch_two(bytes_at(u, from.top) + from.left, bytes_at(v, from.top) + from.left, 0, u->stride, from.fx, from.fy, out_u, out_v,
                   PER_ROW * c->plane);
     } else if (c->scales.chroma > 0) {
         plane_fetch(c, u, &from, kind, out_u);
@@ -275,7 +305,26 @@ INLINED int tile_fetch(const Carry *c, int y0, int x0, int kind)
     }
     return 1;
 #else
-    (void)c, (void)y0, (void)x0, (void)kind;
+    (void)c, (void)y0, (void)x0, (void)kind, (void)out;
+    return 0;
+#endif
+}
+
+/* The same of two tiles. */
+INLINED int pair_fetch(const Carry *c, int y0, int x0, float *out)
+{
+#if HAS_LANES
+    const Plane *const planes[VALUES] = {&c->previous, &c->previous_u, &c->previous_v};
+    const Origin from = tile_origin(&c->motion, y0, x0);
+    const Py_ssize_t plane = c->plane;
+    const int count = c->scales.chroma > 0 ? VALUES : 1;
+    for (int i = 0; i < count; i++, out += plane) {
+        const unsigned char *at = bytes_at(planes[i], from.top) + from.left;
+        fetch_two(at, at + TILE, 1, planes[i]->stride, from.fx, from.fy, out, out + TILE, PER_ROW * plane);
+    }
+    return 1;
+#else
+    (void)c, (void)y0, (void)x0, (void)out;
     return 0;
 #endif
 }
@@ -307,10 +356,14 @@ WIDE static void tile_row_unpack(const Carry *c, int ty)
     for (int i = 0; i < c->words - 2; i++)
         part[i] = wanted[i] & ~still[i];
     const int moved = bits_runs(part, c->tile_cols, 1, c->starts);
+    const unsigned char *kind = c->kind + ty * c->tile_cols, *pair = c->pair + ty * c->tile_cols;
+    float *window = window_at(c, ty * TILE);
     for (int n = 0; n < moved; n++) {
-        const int tx = c->starts[n], kind = c->kind[ty * c->tile_cols + tx];
-        if (!tile_fetch(c, ty * TILE, tx * TILE, kind))
-            colours_fetch_slowly(c, ty * TILE, tx * TILE);
+        const int tx = c->starts[n], x0 = tx * TILE;
+        if (pair[tx] && n + 1 < moved && c->starts[n + 1] == tx + 1 && pair_fetch(c, ty * TILE, x0, window + x0))
+            n++;
+        else if (!tile_fetch(c, ty * TILE, x0, kind[tx], window + x0))
+            colours_fetch_slowly(c, ty * TILE, x0);
     }
     const int count = runs_find(c, wanted, SPAN, c->starts), at_rim = (wanted[0] | bits_from(wanted, c->tile_cols - 1)) & 1;
     for (int y = ty * TILE; count > 0 && y < least((ty + 1) * TILE, c->rows); y++) {
@@ -442,8 +495,8 @@ static void variance_fetch_slowly(const Carry *c, int y0, int x0)
 WIDE static void variances_fetch(const Carry *c, int ty)
 {
     const Py_ssize_t stride = c->variance.stride / (Py_ssize_t)sizeof(float), out_stride = c->out_variance.stride / (Py_ssize_t)sizeof(float);
-    const unsigned char *kind = c->kind + (Py_ssize_t)ty * c->tile_cols;
     const int y0 = ty * TILE, tile_cols = c->tile_cols;
+    const unsigned char *kind = c->kind + ty * tile_cols, *pair = c->pair + ty * tile_cols;
     const float *variance = floats_at(&c->variance, y0);
     float *out = floats_at(&c->out_variance, y0), *growth = c->growth;
     growth_fill(c, ty, growth);
@@ -463,9 +516,8 @@ WIDE static void variances_fetch(const Carry *c, int ty)
             variance_fetch_rim(c, y0, x0, v);
             continue;
         }
-        const Origin from = origin_of(y0, x0, v);
         const float *nearest = variance + pixels_of(v.y + Q / 2) * stride + x0 + pixels_of(v.x + Q / 2);
-        if (is_pair(&motion, y0, x0, &from)) {
+        if (pair[tx]) {
             variance_move(nearest, stride, growth + x0, 2 * TILE, out + x0, out_stride);
             tx++;
         } else {
@@ -501,10 +553,11 @@ static int carry_run(Carry *c)
     const size_t tiles = (size_t)c->tile_rows * (size_t)c->tile_cols, line = (size_t)c->cols + 2 * SLACK;
     const size_t window = WINDOW_ROWS * PER_ROW * (size_t)c->plane, words = (size_t)c->words, rows_of_bits = 2 * (size_t)c->tile_rows + 2;
     float *floats = malloc(sizeof(float) * (window + (4 + VALUES) * line));
-    unsigned char *bytes = malloc(tiles + (size_t)c->tile_cols * TILE);
+    unsigned char *bytes = malloc(2 * tiles + (size_t)c->tile_cols * TILE);
+    int16_t *vectors = malloc(sizeof(int16_t) * 2 * ((size_t)c->tile_cols + 1));
     uint64_t *bits = calloc(rows_of_bits * words, sizeof(uint64_t));
     int *indices = malloc(sizeof(int) * ((size_t)longer + 4 * (size_t)c->tile_cols));
-    const int done = floats && bytes && bits && indices;
+    const int done = floats && bytes && vectors && bits && indices;
     if (done) {
         c->motion.block_of = indices;
         for (int i = 0; i < longer; i++)
@@ -523,7 +576,10 @@ static int carry_run(Carry *c)
         for (int i = 0; i < VALUES; i++)
             c->own[i] = c->alike + (i + 1) * line;
         c->kind = bytes;
-        c->changed = bytes + tiles;
+        c->pair = bytes + tiles;
+        c->changed = bytes + 2 * tiles;
+        c->across = vectors;
+        c->down = vectors + c->tile_cols + 1;
         c->still = bits + 1;
         c->busy = c->still + c->tile_rows * c->words;
         c->column = c->busy + c->tile_rows * c->words;
@@ -532,6 +588,7 @@ static int carry_run(Carry *c)
     }
     free(indices);
     free(bits);
+    free(vectors);
     free(bytes);
     free(floats);
     return done ? 0 : -1;

@@ -74,24 +74,27 @@ INLINED Codes codes_of_two(const uint8_t *first, const uint8_t *second)
     return (Codes)__builtin_shuffle(low, zero, (Bytes){0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23});
 }
 
-/* The same from two planes of one stride. TILE columns are read, and the one behind them. */
-INLINED void fetch_two(const unsigned char *u, const unsigned char *v, Py_ssize_t stride, int fx, int fy, float *out_u, float *out_v,
-                       Py_ssize_t out_stride)
+/* The same from two places of one stride, at each of which TILE columns are read, and the one behind them. `together`: the
+ * second is TILE columns to the right of the first. */
+INLINED void fetch_two(const unsigned char *p, const unsigned char *q, const int together, Py_ssize_t stride, int fx, int fy, float *out_p,
+                       float *out_q, Py_ssize_t out_stride)
 {
     const uint16_t right = (uint16_t)fx, left = (uint16_t)(Q - fx), under = (uint16_t)fy, over = (uint16_t)(Q - fy);
     const Codes zero = {0};
-    Codes above = codes_of_two(u, v) * left + codes_of_two(u + 1, v + 1) * right;
+#define CODES(dx) (together ? codes_of(p + (dx)) : codes_of_two(p + (dx), q + (dx)))
+    Codes above = CODES(0) * left + CODES(1) * right;
     for (int j = 0; j < TILE; j++) {
-        u += stride, v += stride;
-        Codes below = codes_of_two(u, v) * left + codes_of_two(u + 1, v + 1) * right, mixed = above * over + below * under;
+        p += stride, q += stride;
+        Codes below = CODES(0) * left + CODES(1) * right, mixed = above * over + below * under;
         Wholes first = (Wholes)__builtin_shuffle(mixed, zero, (Codes){0, 8, 1, 9, 2, 10, 3, 11});
         Wholes second = (Wholes)__builtin_shuffle(mixed, zero, (Codes){4, 12, 5, 13, 6, 14, 7, 15});
         Floats floats = __builtin_convertvector(first, Floats) * (1.0f / (Q * Q));
-        memcpy(out_u + j * out_stride, &floats, sizeof floats);
+        memcpy(out_p + j * out_stride, &floats, sizeof floats);
         floats = __builtin_convertvector(second, Floats) * (1.0f / (Q * Q));
-        memcpy(out_v + j * out_stride, &floats, sizeof floats);
+        memcpy(out_q + j * out_stride, &floats, sizeof floats);
         above = below;
     }
+#undef CODES
 }
 #else
 #define HAS_LANES 0
@@ -218,15 +221,24 @@ INLINED int kind_of(const Motion *m, int y0, int x0, Vector v)
     return is_below(v.x + Q / 2, Q) & is_below(v.y + Q / 2, Q) ? CLOSE : WHOLE;
 }
 
-/* Whether a tile that is inside and the one to its right can be fetched at once. */
-INLINED int is_pair(const Motion *m, int y0, int x0, const Origin *from)
+/* `pixels_of` in 16 bits, of which a register holds twice as many. */
+INLINED int16_t few_pixels_of(int16_t steps) { return (int16_t)((uint16_t)(steps + Q * PIXELS_MAX / 2) / Q - PIXELS_MAX / 2); }
+
+/* The kinds of a row of `count` tiles inside the grid that have the vectors (x, y), and as `pair` whether the tile to the right
+ * of each can be fetched with it. There is one more vector. */
+WIDE static void kinds_find(const int16_t *restrict x, const int16_t *restrict y, int y0, int rows, int cols, int count,
+                            unsigned char *restrict kind, unsigned char *restrict pair)
 {
-    uint32_t here, next;
-    if (m->block % TILE != 0 || x0 + 2 * TILE > m->cols || from->left + 2 * TILE >= m->cols)
-        return 0;
-    memcpy(&here, steps_at(m, y0, x0), sizeof here);
-    memcpy(&next, steps_at(m, y0, x0 + TILE), sizeof next);
-    return here == next;
+    const int16_t right = (int16_t)(cols - TILE), down = (int16_t)(rows - TILE), first = (int16_t)y0;
+    for (int tx = 0; tx < count; tx++) {
+        const int16_t left = (int16_t)(few_pixels_of(x[tx]) + (int16_t)(tx * TILE)), top = (int16_t)(few_pixels_of(y[tx]) + first);
+        const int16_t moves = (x[tx] | y[tx]) != 0, inside = (left >= 0) & (left < right) & (top >= 0) & (top < down);
+        const int16_t close = (x[tx] >= -Q / 2) & (x[tx] < Q / 2) & (y[tx] >= -Q / 2) & (y[tx] < Q / 2);
+        const int16_t alike = (x[tx] == x[tx + 1]) & (y[tx] == y[tx + 1]);
+        kind[tx] = (unsigned char)(!moves ? STILL : !inside ? RIM : close ? CLOSE : WHOLE);
+        pair[tx] = (unsigned char)(inside & (left < right - TILE) & alike);
+    }
+    pair[count - 1] = 0;
 }
 
 #define SIDE (TILE + 1)
