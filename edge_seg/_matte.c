@@ -34,8 +34,9 @@ typedef struct {
     int rows, cols;           /* of the full grid */
     int half_rows, half_cols; /* of the half grid */
     int radius, smoothing;    /* on the half grid */
-    int passes;
+    int passes; /* that are left, with the one at work */
     float epsilon, chroma_scale, weight_floor, low, high, sharpness, level, steepest, negligible;
+    float scale; /* from a mask between the levels to one from 0 to 1 */
     /* Constants, but as variables: compilers make three instructions of a minimum with a constant. */
     float zero, one, limit, light, dark;
 } Task;
@@ -48,7 +49,9 @@ typedef struct {
 /* Pointers to rows of the half grid are to node 0, behind the padding; `stride` is from one row to the next. */
 typedef struct {
     int stride, wide;   /* wide: of the full grid */
-    float *mask;        /* rows x wide: the mask, its ends drawn out to 0 and 1; later alpha at the nodes */
+    float *alpha;       /* rows x wide: at the nodes, for the next pass; only if there is one */
+    uint8_t *amount;    /* rows x wide: of the person at the nodes: more than next to nothing is SOME of it, less than next
+                           to everything NOT_ALL; 0 beside the grid */
     float *sampled;     /* half_rows x stride: the mask at the nodes */
     float *uncertainty; /* half_rows x stride: mean of 4 p (1 - p) of four nodes, 0 beyond the grid */
     float *share;       /* half_rows x stride: how far the fit replaces the mask, 0 to 1, where it does */
@@ -140,23 +143,35 @@ enum { SOME = 1, NOT_ALL = 2 }; /* of the person */
 
 /* --- what there is to do --------------------------------------------------------------------------------------- */
 
-/* Two rows, SPAN columns: the mask's ends are drawn out to 0 and 1, so that what the model is sure of is sure. Returns
- * whether there is SOME of the person, and whether that is NOT_ALL. */
-INLINED int draw(const Task *t, const float *above, const float *below, float *restrict a, float *restrict b,
-                 float level, float scale)
+/* The mask's ends are drawn out to 0 and 1, so that what the model is sure of is sure. NaN becomes 0. */
+INLINED float drawn_out(const Task *t, float p) { return least(most((p - t->level) * t->scale, t->zero), t->one); }
+
+/* Two rows, SPAN columns, drawn out. Returns whether there is SOME of the person, and whether that is NOT_ALL. */
+INLINED int draw(const Task *t, const float *above, const float *below, float *restrict a, float *restrict b)
 {
     const float zero = t->zero, one = t->one;
     int32_t flags[TILE];
-    EACH_LANE(i, TILE) { /* NaN becomes 0 */
-        float p = least(most((above[i] - level) * scale, zero), one);
-        float q = least(most((above[TILE + i] - level) * scale, zero), one);
-        float v = least(most((below[i] - level) * scale, zero), one);
-        float z = least(most((below[TILE + i] - level) * scale, zero), one);
+    EACH_LANE(i, TILE) {
+        float p = drawn_out(t, above[i]), q = drawn_out(t, above[TILE + i]);
+        float v = drawn_out(t, below[i]), z = drawn_out(t, below[TILE + i]);
         a[i] = p, a[TILE + i] = q, b[i] = v, b[TILE + i] = z;
         float high = most(most(p, q), most(v, z)), low = least(least(p, q), least(v, z));
         flags[i] = (high > zero ? SOME : 0) | (low < one ? NOT_ALL : 0);
     }
     return bits_of(flags);
+}
+
+/* How much of the person there is in SPAN nodes, for `settle`. */
+INLINED void judge(const Task *t, const float *alpha, uint8_t *amount)
+{
+    const float none = t->negligible, all = 1 - t->negligible;
+    int32_t flags[SPAN];
+    uint16_t codes[SPAN];
+    EACH_LANE(i, SPAN)
+        flags[i] = (alpha[i] < none ? 0 : SOME) | (alpha[i] > all ? 0 : NOT_ALL);
+    EACH_LANE(i, SPAN)
+        codes[i] = (uint16_t)flags[i];
+    codes_store(codes, amount);
 }
 
 /* Two rows over TILE nodes of the half grid: how unsure the mask is, and what it is at the nodes. Returns of which there
@@ -175,80 +190,90 @@ INLINED int examine(const float *restrict above, const float *restrict below, fl
     return bits_of(flags);
 }
 
-/* Two rows, SPAN columns: what `survey` does with them. Returns what `examine` does. */
-INLINED int survey_tile(const Task *t, const float *const from[2], float *const to[2], int16_t *const offset[2],
-                        float *restrict uncertainty, float *restrict sampled, float level, float scale)
+/* What `survey` reads and fills, one row of the half grid. */
+typedef struct {
+    const float *mask[2];
+    float *alpha[2]; /* NULL in the last pass */
+    uint8_t *amount[2];
+    int16_t *offset[2];
+    float *uncertainty, *sampled;
+} Surveyed;
+
+/* What `survey` does with SPAN columns from `x` on. Returns what `examine` does. */
+INLINED int survey_tile(const Task *t, const Surveyed *s, int x)
 {
     float drawn[2][SPAN];
-    const int found = draw(t, from[0], from[1], drawn[0], drawn[1], level, scale);
+    float *uncertainty = s->uncertainty + x / 2, *sampled = s->sampled + x / 2;
+    const int found = draw(t, s->mask[0] + x, s->mask[1] + x, drawn[0], drawn[1]);
     for (int k = 0; k < 2; k++)
-        copy_lanes(to[k], drawn[k], sizeof drawn[k]);
+        if (s->alpha[k])
+            copy_lanes(s->alpha[k] + x, drawn[k], sizeof drawn[k]);
     if (found == (SOME | NOT_ALL)) {
-        for (int k = 0; k < 2; k++)
+        for (int k = 0; k < 2; k++) {
+            int16_t *offset = s->offset[k] + x;
             EACH_LANE(i, SPAN)
-                offset[k][i] = fixed_alpha(drawn[k][i]);
+                offset[i] = fixed_alpha(drawn[k][i]);
+            judge(t, drawn[k], s->amount[k] + x);
+        }
         return examine(drawn[0], drawn[1], uncertainty, sampled);
     }
     const int16_t alpha = found == SOME ? ALPHA_ONE : 0;
     const float sample = found == SOME ? 1 : 0;
-    for (int k = 0; k < 2; k++)
+    for (int k = 0; k < 2; k++) {
+        int16_t *offset = s->offset[k] + x;
         EACH_LANE(i, SPAN)
-            offset[k][i] = alpha;
-    EACH_LANE(i, TILE) {
-        sampled[i] = sample;
-        uncertainty[i] = 0;
+            offset[i] = alpha;
+        memset(s->amount[k] + x, found, SPAN);
     }
+    EACH_LANE(i, TILE)
+        sampled[i] = sample;
+    EACH_LANE(i, TILE)
+        uncertainty[i] = 0;
     return found == SOME ? ALL_NODES : ALL_NODES << TILE;
 }
 
 /* The same where the grid ends within the columns: its last node stands for what is beyond. */
-WIDE static int survey_rim(const Task *t, const float *const from[2], float *const to[2], int16_t *const offset[2],
-                           float *uncertainty, float *sampled, float level, float scale, int count)
+WIDE static int survey_rim(const Task *t, const Surveyed *s, int x, int count)
 {
-    float rim[2][SPAN];
-    int16_t rim_offset[2][SPAN];
-    for (int k = 0; k < 2; k++)
+    float mask[2][SPAN];
+    int16_t offset[2][SPAN];
+    Surveyed rim = {.uncertainty = s->uncertainty + x / 2, .sampled = s->sampled + x / 2};
+    for (int k = 0; k < 2; k++) {
         for (int i = 0; i < SPAN; i++)
-            rim[k][i] = from[k][i < count ? i : count - 1];
-    const float *const full[2] = {rim[0], rim[1]};
-    int16_t *const full_offset[2] = {rim_offset[0], rim_offset[1]};
-    const int found = survey_tile(t, full, to, full_offset, uncertainty, sampled, level, scale);
+            mask[k][i] = s->mask[k][x + (i < count ? i : count - 1)];
+        rim.mask[k] = mask[k];
+        rim.offset[k] = offset[k];
+        rim.alpha[k] = s->alpha[k] ? s->alpha[k] + x : NULL;
+        rim.amount[k] = s->amount[k] + x;
+    }
+    const int found = survey_tile(t, &rim, 0);
     for (int k = 0; k < 2; k++)
-        memcpy(offset[k], rim_offset[k], (size_t)count * sizeof(int16_t));
+        memcpy(s->offset[k] + x, offset[k], (size_t)count * sizeof(int16_t));
     return found & ((1 << (count + 1) / 2) - 1) * (1 | 1 << TILE);
 }
 
-/* One row of the half grid: the mask's ends are drawn out to 0 and 1; how unsure it is, and where there is what; and what
- * alpha is if nothing is fitted. `mask` is NULL if that was done before. */
+/* One row of the half grid: how unsure the mask is, and where there is what; and what alpha is if nothing is fitted. */
 WIDE static void survey(const Task *t, const Work *w, const Plane *mask, const Result *r, int row)
 {
-    const float level = mask ? t->level : 0, scale = mask ? 1 / (1 - 2 * t->level) : 1;
-    float *uncertainty = w->uncertainty + (Py_ssize_t)row * w->stride;
-    float *sampled = w->sampled + (Py_ssize_t)row * w->stride;
-    const float *from[2], *next[2];
-    float *to[2];
-    int16_t *offset[2];
+    Surveyed s = {.uncertainty = w->uncertainty + (Py_ssize_t)row * w->stride,
+                  .sampled = w->sampled + (Py_ssize_t)row * w->stride};
+    const float *next[2];
     for (int k = 0; k < 2; k++) {
         const int line = 2 * row + k < t->rows ? 2 * row + k : 2 * row;
-        to[k] = w->mask + (Py_ssize_t)line * w->wide;
-        from[k] = mask ? (const float *)ROW(mask, line) : to[k];
-        next[k] = mask && line + 2 < t->rows ? (const float *)ROW(mask, line + 2) : from[k];
-        offset[k] = result_at(t, r, INTERCEPT, line, 0);
+        s.mask[k] = (const float *)ROW(mask, line);
+        next[k] = line + 2 < t->rows ? (const float *)ROW(mask, line + 2) : s.mask[k];
+        s.alpha[k] = t->passes > 1 ? w->alpha + (Py_ssize_t)line * w->wide : NULL;
+        s.amount[k] = w->amount + (Py_ssize_t)line * w->wide;
+        s.offset[k] = result_at(t, r, INTERCEPT, line, 0);
     }
     for (int word = 0; word < w->words - 2; word++) {
         const int first = word * WORD, count = t->half_cols - first < WORD ? t->half_cols - first : WORD;
         uint64_t some = 0, not_all = 0;
         for (int node = 0; node < count; node += TILE) {
-            const Py_ssize_t at = first + node, x = 2 * at;
-            const float *const here[2] = {from[0] + x, from[1] + x};
-            float *const into[2] = {to[0] + x, to[1] + x};
-            int16_t *const alpha[2] = {offset[0] + x, offset[1] + x};
+            const int x = 2 * (first + node), left = t->cols - x;
             PREFETCH(next[0] + x);
             PREFETCH(next[1] + x);
-            const int left = t->cols - (int)x;
-            const uint64_t found = (uint64_t)(
-                left >= SPAN ? survey_tile(t, here, into, alpha, uncertainty + at, sampled + at, level, scale)
-                             : survey_rim(t, here, into, alpha, uncertainty + at, sampled + at, level, scale, left));
+            const uint64_t found = (uint64_t)(left >= SPAN ? survey_tile(t, &s, x) : survey_rim(t, &s, x, left));
             some |= (found & ALL_NODES) << node;
             not_all |= (found >> TILE) << node;
         }
@@ -257,9 +282,10 @@ WIDE static void survey(const Task *t, const Work *w, const Plane *mask, const R
         w->soft[row * w->words + word] = some & not_all;
     }
     for (int k = 0; k < 2; k++) { /* the padding */
-        float *padded = k ? sampled : uncertainty;
+        float *padded = k ? s.sampled : s.uncertainty;
         memset(padded - LEFT, 0, sizeof(float) * LEFT);
         memset(padded + t->half_cols, 0, sizeof(float) * RIGHT);
+        s.amount[k][-1] = s.amount[k][t->cols] = 0;
     }
 }
 
@@ -536,28 +562,39 @@ INLINED void smooth_row(const Task *t, const Work *w, int row, const int reach)
         fields[k * stride + t->half_cols] = fields[k * stride + t->half_cols - 1];
 }
 
-/* One row of the full grid, SPAN columns: gains and offset in fixed point, and what alpha is there, into the mask. */
-INLINED void apply(const Task *t, float (*restrict field)[SPAN], const uint8_t *const code[3], float *restrict mask,
-                   int16_t *const to[FITS])
+/* What `expand` fills of one row of the full grid, from some column on. */
+typedef struct {
+    int16_t *fit[FITS];
+    uint8_t *amount;
+    float *alpha; /* NULL in the last pass */
+} Expanded;
+
+/* One row of the full grid, SPAN columns: gains and offset in fixed point, and what alpha is there. */
+INLINED void apply(const Task *t, float (*restrict field)[SPAN], const uint8_t *const code[3], const float *mask,
+                   const Expanded *to)
 {
     const float zero = t->zero, one = t->one, limit = t->limit;
     int16_t y[SPAN], u[SPAN], v[SPAN]; /* bytes in the loop would halve its registers */
+    float alpha[SPAN];
     codes_load(code[0], y);
     codes_load(code[1], u);
     codes_load(code[2], v);
     EACH_LANE(i, SPAN) {
         float fit = field[GAIN_Y][i] * (float)(y[i] - 128) + field[GAIN_U][i] * (float)(u[i] - 128) +
                     field[GAIN_V][i] * (float)(v[i] - 128);
-        float offset = field[INTERCEPT][i] + (1 - field[SHARE][i]) * mask[i];
+        float offset = field[INTERCEPT][i] + (1 - field[SHARE][i]) * drawn_out(t, mask[i]);
         field[INTERCEPT][i] = offset;
-        mask[i] = most(least(offset + fit * (1 / 255.0f), one), zero);
+        alpha[i] = most(least(offset + fit * (1 / 255.0f), one), zero);
     }
     for (int k = 0; k < FITS; k++) {
         const float unit = k < 3 ? GAIN_ONE : ALPHA_ONE;
-        int16_t *restrict out = to[k];
+        int16_t *restrict out = to->fit[k];
         EACH_LANE(i, SPAN)
             out[i] = fixed_number(field[k][i] * unit, limit);
     }
+    judge(t, alpha, to->amount);
+    if (to->alpha)
+        copy_lanes(to->alpha, alpha, sizeof alpha);
 }
 
 /* From two rows of nodes to two of the full grid, odd rows and columns between two nodes. */
@@ -575,22 +612,25 @@ INLINED void spread(const float *upper, const float *lower, Py_ssize_t stride, f
 }
 
 /* The same as `apply` where the grid ends within the columns. */
-WIDE static void apply_rim(const Task *t, float (*restrict field)[SPAN], const uint8_t *const code[3], float *restrict mask,
-                       int16_t *const to[FITS], int count)
+WIDE static void apply_rim(const Task *t, float (*restrict field)[SPAN], const uint8_t *const code[3], const float *mask,
+                           const Expanded *to, int count)
 {
-    uint8_t rim[3][SPAN] = {{0}};
-    int16_t rim_to[FITS][SPAN];
+    uint8_t rim[3][SPAN] = {{0}}, amount[SPAN];
+    float rim_mask[SPAN] = {0};
+    int16_t fit[FITS][SPAN];
     for (int k = 0; k < 3; k++)
         memcpy(rim[k], code[k], (size_t)count);
+    memcpy(rim_mask, mask, (size_t)count * sizeof(float));
     const uint8_t *const full[3] = {rim[0], rim[1], rim[2]};
-    int16_t *const full_to[FITS] = {rim_to[0], rim_to[1], rim_to[2], rim_to[3]};
-    apply(t, field, full, mask, full_to);
+    const Expanded full_to = {.fit = {fit[0], fit[1], fit[2], fit[3]}, .amount = amount, .alpha = to->alpha};
+    apply(t, field, full, rim_mask, &full_to);
     for (int k = 0; k < FITS; k++)
-        memcpy(to[k], rim_to[k], (size_t)count * sizeof(int16_t));
+        memcpy(to->fit[k], fit[k], (size_t)count * sizeof(int16_t));
+    memcpy(to->amount, amount, (size_t)count);
 }
 
-/* From one row of the half grid to two of the full one; and what alpha is at the nodes then, into the mask. */
-WIDE static void expand(const Task *t, const Work *w, const Plane *colours, const Result *r, int row)
+/* From one row of the half grid to two of the full one. */
+WIDE static void expand(const Task *t, const Work *w, const Plane *mask, const Plane *colours, const Result *r, int row)
 {
     const int below = row + 1 < t->half_rows ? row + 1 : row, stride = w->stride;
     const int lines[2] = {2 * row, 2 * row + 1}, line_count = 2 * row + 1 < t->rows ? 2 : 1;
@@ -604,14 +644,17 @@ WIDE static void expand(const Task *t, const Work *w, const Plane *colours, cons
         spread(upper + x, lower + x, stride, field[0], field[1]);
         for (int fine = 0; fine < line_count; fine++) {
             const Py_ssize_t at = (Py_ssize_t)lines[fine] * t->cols + start;
+            const Py_ssize_t padded_at = (Py_ssize_t)lines[fine] * w->wide + start;
             const uint8_t *const code[3] = {ROW(&colours[0], lines[fine]) + start, ROW(&colours[1], lines[fine]) + start,
                                             ROW(&colours[2], lines[fine]) + start};
-            int16_t *const to[FITS] = {r->gain[0] + at, r->gain[1] + at, r->gain[2] + at, r->offset + at};
-            float *mask = w->mask + (Py_ssize_t)lines[fine] * w->wide + start;
+            const float *from = (const float *)ROW(mask, lines[fine]) + start;
+            const Expanded to = {.fit = {r->gain[0] + at, r->gain[1] + at, r->gain[2] + at, r->offset + at},
+                                 .amount = w->amount + padded_at,
+                                 .alpha = t->passes > 1 ? w->alpha + padded_at : NULL};
             if (start + SPAN <= t->cols)
-                apply(t, field[fine], code, mask, to);
+                apply(t, field[fine], code, from, &to);
             else
-                apply_rim(t, field[fine], code, mask, to, t->cols - start);
+                apply_rim(t, field[fine], code, from, &to, t->cols - start);
         }
     }
 }
@@ -662,13 +705,12 @@ static void one_pass(const Task *t, const Work *w, const Plane *mask, const Plan
         want(t, w, colours, row);
     for (int row = 0; row < t->radius && row < t->half_rows; row++)
         learn(t, w, colours, row);
-    /* Each stage has what it needs from the round before: what is still on its way to the cache would be waited for.
-     * The mask is overwritten behind what is still learnt from. */
+    /* Each stage has what it needs from the round before: what is still on its way to the cache would be waited for. */
     for (int round = 0; round < t->half_rows + t->smoothing + 4; round++) {
         const int learnt = round + t->radius, fitted = round - 1;
         const int averaged = fitted - t->smoothing - 1, filled = averaged - 2;
         if (filled >= 0)
-            expand(t, w, colours, r, filled);
+            expand(t, w, mask, colours, r, filled);
         if (averaged >= 0 && averaged < t->half_rows)
             smooth(t, w, averaged);
         if (fitted >= 0 && fitted < t->half_rows)
@@ -682,33 +724,30 @@ static void one_pass(const Task *t, const Work *w, const Plane *mask, const Plan
  * not be blended. One row of the half grid. */
 WIDE static void settle(const Task *t, const Work *w, const Result *r, int row)
 {
-    const float none = t->negligible, all = 1 - t->negligible;
-    const float *lines[4];
+    const uint8_t *lines[4];
     for (int k = 0; k < 4; k++) {
         int line = 2 * row - 1 + k;
         line = line < 0 ? 0 : line < t->rows ? line : t->rows - 1;
-        lines[k] = w->mask + (Py_ssize_t)line * w->wide;
+        lines[k] = w->amount + (Py_ssize_t)line * w->wide;
     }
     for (int tile = 0; tile < w->needed_count[row]; tile++) {
         const int start = 2 * w->needed[row * w->most + tile], count = t->cols - start;
-        float high[4][SPAN], low[4][SPAN];
+        uint8_t across[4][SPAN];
         for (int k = 0; k < 4; k++) {
-            const float *restrict at = lines[k] + start;
-            EACH_LANE(i, SPAN) {
-                high[k][i] = most(most(at[i - 1], at[i]), at[i + 1]);
-                low[k][i] = least(least(at[i - 1], at[i]), at[i + 1]);
-            }
+            const uint8_t *restrict at = lines[k] + start;
+            EACH_LANE(i, SPAN)
+                across[k][i] = at[i - 1] | at[i] | at[i + 1];
         }
         for (int fine = 0; fine < 2 && 2 * row + fine < t->rows; fine++) {
+            uint8_t around[SPAN];
+            uint16_t amount[SPAN];
             int16_t unsure[SPAN], sure[SPAN], kept[SPAN] = {0};
-            int32_t nothing[SPAN], everything[SPAN];
+            EACH_LANE(i, SPAN)
+                around[i] = across[fine][i] | across[fine + 1][i] | across[fine + 2][i];
+            codes_load(around, amount);
             EACH_LANE(i, SPAN) {
-                nothing[i] = most(most(high[fine][i], high[fine + 1][i]), high[fine + 2][i]) < none ? -1 : 0;
-                everything[i] = least(least(low[fine][i], low[fine + 1][i]), low[fine + 2][i]) > all ? -1 : 0;
-            }
-            EACH_LANE(i, SPAN) {
-                sure[i] = (int16_t)(everything[i] & ALPHA_ONE);
-                unsure[i] = (int16_t)~(nothing[i] | everything[i]);
+                unsure[i] = amount[i] == (SOME | NOT_ALL) ? -1 : 0;
+                sure[i] = amount[i] == SOME ? ALPHA_ONE : 0;
             }
             for (int k = 0; k < FITS; k++) {
                 int16_t *plane = result_at(t, r, k, 2 * row + fine, start);
@@ -722,14 +761,16 @@ WIDE static void settle(const Task *t, const Work *w, const Result *r, int row)
     }
 }
 
-static void refine(const Task *t, const Work *w, const Plane *mask, const Plane *colours, const Result *r)
+static void refine(Task *t, const Work *w, const Plane *mask, const Plane *colours, const Result *r)
 {
-    for (int pass = 0; pass < t->passes; pass++)
-        one_pass(t, w, pass == 0 ? mask : NULL, colours, r);
-    for (int row = 0; row < t->rows; row++) { /* the outermost nodes stand for what is beyond them */
-        float *line = w->mask + (Py_ssize_t)row * w->wide;
-        line[-1] = line[0];
-        line[t->cols] = line[t->cols - 1];
+    const Plane alpha = {.data = (unsigned char *)w->alpha,
+                         .rows = t->rows,
+                         .cols = t->cols,
+                         .stride = (Py_ssize_t)sizeof(float) * w->wide};
+    for (t->scale = 1 / (1 - 2 * t->level); t->passes > 0; t->passes--) {
+        one_pass(t, w, mask, colours, r);
+        mask = &alpha;
+        t->level = 0, t->scale = 1; /* it is drawn out */
     }
     for (int row = 0; row < t->half_rows; row++)
         settle(t, w, r, row);
@@ -763,16 +804,17 @@ static void *work_create(Work *w, const Task *t)
     const size_t rows = (size_t)t->half_rows, stride = (size_t)w->stride, most = (size_t)w->most;
     const size_t words = (size_t)w->words;
     const size_t kept = 2 * (size_t)t->radius + 2, averaged = 2 * (size_t)t->smoothing + 2;
-    const size_t mask = (size_t)t->rows * (size_t)w->wide;
-    const size_t floats = mask + stride * (3 * rows + kept * MOMENTS + averaged * FITS + 2 * FIELDS + 3);
+    const size_t nodes = (size_t)t->rows * (size_t)w->wide, alpha = t->passes > 1 ? nodes : 0;
+    const size_t floats = alpha + stride * (3 * rows + kept * MOMENTS + averaged * FITS + 2 * FIELDS + 3);
     char *memory = PyMem_Malloc(sizeof(float) * floats + sizeof(int) * (rows * most + rows + most) +
-                                sizeof(uint64_t) * words * (5 * rows + 4) + 32 * 24), *cursor = memory;
+                                sizeof(uint64_t) * words * (5 * rows + 4) + nodes + 32 * 24), *cursor = memory;
     if (memory == NULL) {
         PyErr_NoMemory();
         return NULL;
     }
     cursor = (char *)(((uintptr_t)memory + 31) & ~(uintptr_t)31);
-    w->mask = (float *)carve(&cursor, sizeof(float) * mask) + 2 * LEFT;
+    w->alpha = (float *)carve(&cursor, sizeof(float) * alpha) + 2 * LEFT;
+    w->amount = (uint8_t *)carve(&cursor, nodes) + 2 * LEFT;
     w->sampled = (float *)carve(&cursor, sizeof(float) * rows * stride) + LEFT;
     w->uncertainty = (float *)carve(&cursor, sizeof(float) * rows * stride) + LEFT;
     w->share = (float *)carve(&cursor, sizeof(float) * rows * stride) + LEFT;
