@@ -228,7 +228,7 @@ WIDE static void row_weigh(const int16_t *const rows[2 * AROUND + 1], const unsi
     }
 }
 
-/* One step of `from` towards `to` if `step` is 1, none if it is 0. */
+/* `from`, nearer to `to` by up to `step`. */
 INLINED unsigned char towards(unsigned char from, unsigned char to, unsigned char step)
 {
     const unsigned char more = most_of(from, to), up = (unsigned char)(more - from), down = (unsigned char)(more - to);
@@ -242,12 +242,13 @@ WIDE static void colours_learn(const unsigned char *restrict y, const unsigned c
                                unsigned char *restrict known_u, unsigned char *restrict known_v, unsigned char *restrict seen)
 {
     for (int x = 0; x < cols; x++) {
-        const unsigned char alike = state[x] == ALIKE, other = state[x] == OTHER, anew = other & (seen[x] <= LOSS);
-        known_y[x] = anew ? y[x] : towards(known_y[x], y[x], alike);
-        known_u[x] = anew ? u[x] : towards(known_u[x], u[x], alike);
-        known_v[x] = anew ? v[x] : towards(known_v[x], v[x], alike);
+        const unsigned char alike = state[x] == ALIKE, other = state[x] == OTHER;
+        const unsigned char step = other & (seen[x] <= LOSS) ? 255 : alike; /* 255: all the way */
+        known_y[x] = towards(known_y[x], y[x], step);
+        known_u[x] = towards(known_u[x], u[x], step);
+        known_v[x] = towards(known_v[x], v[x], step);
         const unsigned char more = (unsigned char)(seen[x] + (alike & (seen[x] < SEEN)));
-        seen[x] = other ? (unsigned char)(most_of(more, LOSS) - LOSS) : more;
+        seen[x] = (unsigned char)(more - least_of(more, (unsigned char)(other * LOSS)));
     }
 }
 
