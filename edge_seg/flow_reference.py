@@ -1,6 +1,6 @@
 """The block matcher of _flow.c in NumPy: the same integers, used where no compiler was.
 
-One call of `estimate` costs about a hundred times the native one. Names follow _flow.c.
+One call of `estimate` costs about a hundred times the native one. Names follow _flow.c and its headers.
 """
 
 from __future__ import annotations
