@@ -22,7 +22,7 @@ Planes = tuple[U8, U8, U8]
 Kernel = Callable[[Planes, Planes, Planes, I16, I16 | None, U8 | None], None]
 
 _COLOUR_ONE = 16
-"""Of colours, while they are interpolated; see _blend.c."""
+"""Of colours, while they are interpolated; see _widen.h."""
 
 
 def composite(front: I420, alpha: Alpha | None, background: I420, out: I420) -> None:
