@@ -33,7 +33,7 @@ def composite(front: I420, alpha: Alpha | None, background: I420, out: I420) -> 
     shown: nothing of the room gets out before there is a mask.
     """
     for name, other in (("background", background), ("out", out)):
-        if (other.width, other.height) != (front.width, front.height):
+        if other.y.shape != front.y.shape:
             raise ValueError(
                 f"{name}: expected {front.width}x{front.height}, got {other.width}x{other.height}"
             )
