@@ -95,8 +95,8 @@ def test_an_impossible_size_is_refused(size: tuple[int, int]) -> None:
 def test_native_equals_reference(
     middle: tuple[int, int], halvings: int, target: tuple[int, int], seed: int
 ) -> None:
-    """Within one code value of the formula, and of OpenCV, with which it is equal on x86-64. On arm64 OpenCV is two
-    off, and where a side is stretched it is wrong, by up to 244 code values."""
+    """Within one code value of the formula, and of OpenCV, with which it is equal on x86-64. On arm64 OpenCV itself is
+    two off the formula, and where a side is stretched it is wrong, by up to 244 code values."""
     native = pytest.importorskip("edge_seg._pyramid", reason="the extension was not built").shrink
     rows, cols = middle[0] << halvings, middle[1] << halvings
     memory = np.random.default_rng(seed).integers(0, 256, (rows, cols + 5), dtype=np.uint8)
@@ -109,7 +109,7 @@ def test_native_equals_reference(
         halved = (halved[::2, ::2] + halved[::2, 1::2] + halved[1::2, ::2] + halved[1::2, 1::2] + 2) >> 2
     assert np.abs(small - bilinear(halved, target)).max() <= 1
     if target[0] <= halved.shape[1] and target[1] <= halved.shape[0]:
-        most = 1 if platform.machine() == "x86_64" else 2
+        most = 1 if platform.machine() == "x86_64" else 1 + 2
         assert np.abs(small - shrink_plane_reference(plane, target)).max() <= most
 
 
