@@ -144,9 +144,8 @@ static void composite(Work *w, const Plane front[3], const Plane back[3], const 
 /* One allocation for all of `work`, of the order of a few rows. Returns it, or NULL. */
 static void *work_create(Work *w, const Layout *layout)
 {
-    const size_t blocks = (size_t)layout->blocks, stride = (blocks + 8 + 31) / 32 * 32;
-    const size_t rows = (size_t)layout->rows, nodes = rows * (size_t)layout->cols;
-    const size_t kinds = (rows + 1) * stride + nodes + 8 + sizeof(Span) * blocks;
+    const size_t blocks = (size_t)layout->blocks, cols = (size_t)layout->cols, nodes = (size_t)layout->rows * cols;
+    const size_t kinds = nodes + cols + 2 * 8 + sizeof(Span) * blocks;
     const size_t bytes = kinds + SLOTS * (sizeof(Wide) + 1) * (blocks + 1) + 32 * (2 * SLOTS + 6);
     char *memory = PyMem_Malloc(bytes), *cursor;
     if (memory == NULL) {
@@ -166,10 +165,8 @@ static void *work_create(Work *w, const Layout *layout)
         w->is_wide[k] = carve(&cursor, blocks);
         w->node_row[k] = -1;
     }
-    w->kind_stride = (int)stride;
-    w->kinds = carve(&cursor, rows * stride);
-    w->kind = carve(&cursor, stride);
     w->node_kind = carve(&cursor, nodes + 8);
+    w->kind = carve(&cursor, cols + 8);
     w->spans = carve(&cursor, sizeof(Span) * blocks);
     return memory;
 }

@@ -19,8 +19,6 @@
 static void one_pass(const Task *t, const Work *w, const Plane *mask, const Plane *colours, const Result *r)
 {
     memset(w->fields - LEFT, 0, sizeof(float) * 2 * FIELDS * (size_t)w->stride);
-    for (int k = 0; k < 3; k++)
-        memset(r->gain[k], 0, sizeof(int16_t) * (size_t)t->rows * (size_t)t->cols);
     for (int row = 0; row < t->half_rows; row++)
         survey(t, w, mask, r, row);
     for (int row = 0; row < t->half_rows; row++)

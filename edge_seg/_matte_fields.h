@@ -86,12 +86,19 @@ INLINED void apply(const Task *t, float (*restrict field)[SPAN], const uint8_t *
         field[INTERCEPT][i] = offset;
         alpha[i] = most(least(offset + fit * (1 / 255.0f), one), zero);
     }
+    int16_t fit[FITS][SPAN];
     for (int k = 0; k < FITS; k++) {
         const float unit = k < 3 ? GAIN_ONE : ALPHA_ONE;
-        int16_t *restrict out = to->fit[k];
         EACH_LANE(i, SPAN)
-            out[i] = fixed_number(field[k][i] * unit, limit);
+            fit[k][i] = fixed_number(field[k][i] * unit, limit);
     }
+    /* An offset of exactly 0 or 1 would say that the gains do not count. */
+    EACH_LANE(i, SPAN) {
+        const int16_t gains = fit[GAIN_Y][i] | fit[GAIN_U][i] | fit[GAIN_V][i], offset = fit[INTERCEPT][i];
+        fit[INTERCEPT][i] = (int16_t)(offset - ((gains != 0) & ((offset == 0) | (offset == ALPHA_ONE))));
+    }
+    for (int k = 0; k < FITS; k++)
+        copy_lanes(to->fit[k], fit[k], sizeof fit[k]);
     judge(t, alpha, to->amount);
     if (to->alpha)
         copy_lanes(to->alpha, alpha, sizeof alpha);
@@ -129,6 +136,12 @@ WIDE static void apply_rim(const Task *t, float (*restrict field)[SPAN], const u
     memcpy(to->amount, amount, (size_t)count);
 }
 
+/* Up to SPAN gains of what is not fitted. */
+INLINED void gains_clear(int16_t *gains, int count)
+{
+    memset(gains, 0, sizeof(int16_t) * (size_t)(count < SPAN ? count : SPAN));
+}
+
 /* From one row of the half grid to two of the full one. */
 WIDE static void expand(const Task *t, const Work *w, const Plane *mask, const Plane *colours, const Result *r, int row)
 {
@@ -138,8 +151,12 @@ WIDE static void expand(const Task *t, const Work *w, const Plane *mask, const P
     const uint64_t *fitted = w->fitted + row * w->words, *under = w->fitted + below * w->words;
     for (int tile = 0; tile < w->needed_count[row]; tile++) {
         const int x = w->needed[row * w->most + tile], start = 2 * x;
-        if (!((bits_from(fitted, x) | bits_from(under, x)) & (ALL_NODES << 1 | 1)))
+        if (!((bits_from(fitted, x) | bits_from(under, x)) & (ALL_NODES << 1 | 1))) {
+            for (int fine = 0; fine < line_count; fine++)
+                for (int k = 0; k < 3; k++)
+                    gains_clear(result_at(t, r, k, lines[fine], start), t->cols - start);
             continue;
+        }
         float field[2][FIELDS][SPAN];
         spread(upper + x, lower + x, stride, field[0], field[1]);
         for (int fine = 0; fine < line_count; fine++) {
@@ -188,14 +205,12 @@ WIDE static void settle(const Task *t, const Work *w, const Result *r, int row)
                 unsure[i] = amount[i] == (SOME | NOT_ALL) ? -1 : 0;
                 sure[i] = amount[i] == SOME ? ALPHA_ONE : 0;
             }
-            for (int k = 0; k < FITS; k++) {
-                int16_t *plane = result_at(t, r, k, 2 * row + fine, start);
-                int16_t *at = count < SPAN ? memcpy(kept, plane, (size_t)count * sizeof(int16_t)) : plane;
-                EACH_LANE(i, SPAN)
-                    at[i] = (int16_t)((at[i] & unsure[i]) | (k < 3 ? 0 : sure[i]));
-                if (count < SPAN)
-                    memcpy(plane, kept, (size_t)count * sizeof(int16_t));
-            }
+            int16_t *offset = result_at(t, r, INTERCEPT, 2 * row + fine, start);
+            int16_t *at = count < SPAN ? memcpy(kept, offset, (size_t)count * sizeof(int16_t)) : offset;
+            EACH_LANE(i, SPAN)
+                at[i] = (int16_t)((at[i] & unsure[i]) | sure[i]);
+            if (count < SPAN)
+                memcpy(offset, kept, (size_t)count * sizeof(int16_t));
         }
     }
 }

@@ -89,13 +89,23 @@ INLINED void colours_load(const uint8_t *from, int16_t nodes[NODES])
         nodes[i] = colour_node(code[i]);
 }
 
-INLINED void widen_luma(const Column *column, const int16_t *from, int shuffles, int how, Wide *wide, int k)
+INLINED void widen_luma(const Column *column, const int16_t nodes[NODES], int shuffles, int how, Wide *wide, int k)
 {
-    int16_t nodes[NODES], steps[NODES];
-    memcpy(nodes, from, sizeof nodes);
+    int16_t steps[NODES];
     steps_of(nodes, steps);
     interpolate(&column->luma[0], nodes, steps, shuffles, how, (*wide)[k]);
     interpolate(&column->luma[1], nodes, steps, shuffles, how, (*wide)[k + 1]);
+}
+
+/* `counts`: of each node, all bits if its gain does, else none. */
+INLINED void widen_gain(const Column *column, const int16_t *from, const int16_t counts[NODES], int shuffles, Wide *wide,
+                        int k)
+{
+    int16_t nodes[NODES];
+    memcpy(nodes, from, sizeof nodes);
+    EACH_LANE(i, NODES)
+        nodes[i] &= counts[i];
+    widen_luma(column, nodes, shuffles, AS_IT_IS, wide, k);
 }
 
 INLINED void widen_colour(const Column *column, const uint8_t *from, int shuffles, Wide *wide, int k)
@@ -112,11 +122,15 @@ INLINED void widen_narrow(const Work *w, const Grid *grid, int row, int block, W
     const Column *column = &w->layout->columns[block];
     const Py_ssize_t plane = (Py_ssize_t)grid->rows * grid->cols;
     const Py_ssize_t at = (Py_ssize_t)row * grid->cols + column->first_node;
-    widen_luma(column, grid->offset + at, shuffles, fitted ? HALVED : WHOLE, wide, OFFSET);
+    int16_t offset[NODES], counts[NODES];
+    memcpy(offset, grid->offset + at, sizeof offset);
+    widen_luma(column, offset, shuffles, fitted ? HALVED : WHOLE, wide, OFFSET);
     if (fitted) { /* written out, so that the columns' places stay in registers */
-        widen_luma(column, grid->gain + at, shuffles, AS_IT_IS, wide, GAIN_Y);
-        widen_luma(column, grid->gain + plane + at, shuffles, AS_IT_IS, wide, GAIN_U);
-        widen_luma(column, grid->gain + 2 * plane + at, shuffles, AS_IT_IS, wide, GAIN_V);
+        EACH_LANE(i, NODES)
+            counts[i] = is_fitted(offset[i]) ? -1 : 0;
+        widen_gain(column, grid->gain + at, counts, shuffles, wide, GAIN_Y);
+        widen_gain(column, grid->gain + plane + at, counts, shuffles, wide, GAIN_U);
+        widen_gain(column, grid->gain + 2 * plane + at, counts, shuffles, wide, GAIN_V);
     }
     if (grid->colour) {
         widen_colour(column, grid->colour + at, shuffles, wide, COLOUR);
@@ -142,8 +156,9 @@ static void widen_slowly(const Work *w, const Grid *grid, int row, int block, Wi
         int16_t(*to)[HALF] = lanes + i % 2;
         to[OFFSET][i / 2] = prepared(between_nodes(&w->layout->across, x, grid->offset[at + a], grid->offset[at + b]), how);
         for (int k = 0; grid->gain && k < 3; k++) {
-            const int16_t *nodes = grid->gain + k * plane + at;
-            to[GAIN_Y + 2 * k][i / 2] = between_nodes(&w->layout->across, x, nodes[a], nodes[b]);
+            const int16_t *gain = grid->gain + k * plane + at, *offset = grid->offset + at;
+            const int16_t first = is_fitted(offset[a]) ? gain[a] : 0, second = is_fitted(offset[b]) ? gain[b] : 0;
+            to[GAIN_Y + 2 * k][i / 2] = between_nodes(&w->layout->across, x, first, second);
         }
     }
     for (int i = 0; grid->colour && i < HALF; i++) {

@@ -172,9 +172,9 @@ def refine_reference(
         offset[:] = full(share * ((smooth - 0.5) * sharpness + 0.5)) + (1 - full(share)) * p
     alpha, around = at_nodes(), np.ones((3, 3), np.uint8)
     none, all_of_it = cv2.dilate(alpha, around) < negligible, cv2.erode(alpha, around) > 1 - negligible
-    gain[:, none | all_of_it] = 0
-    offset[none], offset[all_of_it] = 0, 1
     out_gain[:], out_offset[:] = fixed(gain, GAIN_ONE), fixed(offset, ALPHA_ONE)
+    out_offset[out_gain.any(axis=0) & ((out_offset == 0) | (out_offset == ALPHA_ONE))] -= 1  # the gains count
+    out_offset[none], out_offset[all_of_it] = 0, ALPHA_ONE
 
 
 def draw_out_reference(mask: F32, offset: I16, level: float) -> None:

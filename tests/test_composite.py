@@ -36,11 +36,12 @@ def real_fields(
     if kind == "person":  # large areas of one kind, as in pictures
         soft = cv2.GaussianBlur(rng.random((rows, cols)).astype(np.float32), (0, 0), 4)
         offset = np.clip((soft - 0.5) * 20 + 0.5, 0, 1).astype(np.float32)
-        gain = rng.normal(0, 4, (3, rows, cols)).astype(np.float32) * ((offset > 0) & (offset < 1))
+        gain = rng.normal(0, 4, (3, rows, cols)).astype(np.float32)
         return offset, gain, rng.integers(16, 241, (3, rows, cols), dtype=np.uint8)
     gain = rng.normal(0, 4, (3, rows, cols)).astype(np.float32)
     gain[:, rng.random((rows, cols)) < 0.5] = 0  # as outside of the matte's band
-    offset = np.clip(rng.normal(0.5, 1, (rows, cols)), 0, 1).astype(np.float32)
+    offset = rng.normal(0.5, 1, (rows, cols)).astype(np.float32)
+    offset = np.where(rng.random((rows, cols)) < 0.5, np.clip(offset, 0, 1), offset)
     return offset, gain, rng.integers(16, 241, (3, rows, cols), dtype=np.uint8) if kind == "matte" else None
 
 
@@ -126,8 +127,9 @@ def test_gains_that_an_offset_cancels_leave_no_stripes() -> None:
     out = I420.allocate(320, 96)
     gain = np.random.default_rng(8).normal(0, 2, (3, 19, 64)).astype(np.float32)
     cancelled = 0.5 - sum(g * (code - 128) / 255 for g, code in zip(gain, colour, strict=True))
-    alpha = Alpha(offset=fixed(cancelled.astype(np.float32), ALPHA_ONE), seq=0, gain=fixed(gain, GAIN_ONE))
-    composite(front, alpha, white, out)
+    offset = fixed(cancelled.astype(np.float32), ALPHA_ONE)
+    offset[(offset == 0) | (offset == ALPHA_ONE)] += 1  # of those the gains would not count
+    composite(front, Alpha(offset=offset, seq=0, gain=fixed(gain, GAIN_ONE)), white, out)
     assert np.ptp(out.y.astype(int)) <= 2
 
 
