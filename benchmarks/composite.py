@@ -132,9 +132,9 @@ def time_size(pictures: list[I420], size: tuple[int, int], cold: bool) -> None:
 
 def blended_share(alpha: Alpha) -> float:
     """Of the grid's cells, those that are neither all person nor all room."""
-    pure = (alpha.offset < 2) | (alpha.offset >= ALPHA_ONE)
-    if alpha.gain is not None:
-        pure &= ~alpha.gain.any(axis=0)
+    offset = alpha.offset
+    fitted = alpha.gain is not None
+    pure = (offset == 0) | (offset == ALPHA_ONE) if fitted else (offset <= 2) | (offset >= ALPHA_ONE)
     return 1 - float(cv2.erode(pure.astype(np.uint8), np.ones((2, 2), np.uint8)).mean())
 
 
