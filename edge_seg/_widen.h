@@ -6,23 +6,39 @@
 
 #define COLOUR_ONE 16 /* colours, while they are interpolated */
 
-/* Eight elements of eight: by a table look-up of bytes where the machine has one. */
-INLINED void pick_lanes(const int16_t nodes[NODES], const uint8_t bytes[2 * HALF], int shuffles, int16_t out[HALF])
-{
+/* A Pick in registers: loaded from memory, bytes could be anything's, and would be loaded again after each store. */
 #if defined(__GNUC__) && !defined(__clang__)
-    typedef uint8_t Bytes __attribute__((vector_size(16)));
+typedef uint8_t Bytes __attribute__((vector_size(2 * HALF)));
+#else
+typedef struct { uint8_t of[2 * HALF]; } Bytes;
+#endif
+typedef struct { const int16_t *fraction; Bytes first, nearer; } Picked;
+
+INLINED Picked picked(const Pick *pick)
+{
+    Picked p = {.fraction = pick->fraction};
+    memcpy(&p.first, pick->first, sizeof p.first);
+    memcpy(&p.nearer, pick->nearer, sizeof p.nearer);
+    return p;
+}
+
+/* Eight elements of eight: by a table look-up of bytes where the machine has one. */
+INLINED void pick_lanes(const int16_t nodes[NODES], Bytes bytes, int shuffles, int16_t out[HALF])
+{
+    uint8_t index[2 * HALF];
+#if defined(__GNUC__) && !defined(__clang__)
     if (shuffles) {
-        Bytes table, index;
+        Bytes table;
         memcpy(&table, nodes, sizeof table);
-        memcpy(&index, bytes, sizeof index);
-        table = __builtin_shuffle(table, index);
+        table = __builtin_shuffle(table, bytes);
         memcpy(out, &table, sizeof table);
         return;
     }
 #endif
     (void)shuffles;
+    memcpy(index, &bytes, sizeof index);
     for (int i = 0; i < HALF; i++)
-        out[i] = nodes[bytes[2 * i] / 2];
+        out[i] = nodes[index[2 * i] / 2];
 }
 
 /* From each node to the next. What the last says no one asks for: nothing lies behind it. */
@@ -67,7 +83,7 @@ INLINED int16_t prepared(int16_t value, int how)
     return (int16_t)(how == AS_IT_IS ? value : (how == HALVED ? value >> 1 : value) + 1);
 }
 
-INLINED void interpolate(const Pick *pick, const int16_t nodes[NODES], const int16_t steps[NODES], int shuffles, int how,
+INLINED void interpolate(const Picked *pick, const int16_t nodes[NODES], const int16_t steps[NODES], int shuffles, int how,
                          int16_t *restrict out)
 {
     int16_t nearer[HALF], step[HALF], value[HALF];
@@ -89,53 +105,57 @@ INLINED void colours_load(const uint8_t *from, int16_t nodes[NODES])
         nodes[i] = colour_node(code[i]);
 }
 
-INLINED void widen_luma(const Column *column, const int16_t nodes[NODES], int shuffles, int how, Wide *wide, int k)
+/* Of a block, even columns of luma, odd ones, and chroma's. */
+typedef struct { Picked even, odd, chroma; } Places;
+
+INLINED void widen_luma(const Places *places, const int16_t nodes[NODES], int shuffles, int how, Wide *wide, int k)
 {
     int16_t steps[NODES];
     steps_of(nodes, steps);
-    interpolate(&column->luma[0], nodes, steps, shuffles, how, (*wide)[k]);
-    interpolate(&column->luma[1], nodes, steps, shuffles, how, (*wide)[k + 1]);
+    interpolate(&places->even, nodes, steps, shuffles, how, (*wide)[k]);
+    interpolate(&places->odd, nodes, steps, shuffles, how, (*wide)[k + 1]);
 }
 
 /* `counts`: of each node, all bits if its gain does, else none. */
-INLINED void widen_gain(const Column *column, const int16_t *from, const int16_t counts[NODES], int shuffles, Wide *wide,
+INLINED void widen_gain(const Places *places, const int16_t *from, const int16_t counts[NODES], int shuffles, Wide *wide,
                         int k)
 {
     int16_t nodes[NODES];
     memcpy(nodes, from, sizeof nodes);
     EACH_LANE(i, NODES)
         nodes[i] &= counts[i];
-    widen_luma(column, nodes, shuffles, AS_IT_IS, wide, k);
+    widen_luma(places, nodes, shuffles, AS_IT_IS, wide, k);
 }
 
-INLINED void widen_colour(const Column *column, const uint8_t *from, int shuffles, Wide *wide, int k)
+INLINED void widen_colour(const Places *places, const uint8_t *from, int shuffles, Wide *wide, int k)
 {
     int16_t nodes[NODES], steps[NODES];
     colours_load(from, nodes);
     steps_of(nodes, steps);
-    interpolate(&column->chroma, nodes, steps, shuffles, AS_IT_IS, (*wide)[k]);
+    interpolate(&places->chroma, nodes, steps, shuffles, AS_IT_IS, (*wide)[k]);
 }
 
 INLINED void widen_narrow(const Work *w, const Grid *grid, int row, int block, Wide *wide, const int shuffles,
                           const int fitted)
 {
     const Column *column = &w->layout->columns[block];
+    const Places places = {picked(&column->luma[0]), picked(&column->luma[1]), picked(&column->chroma)};
     const Py_ssize_t plane = (Py_ssize_t)grid->rows * grid->cols;
     const Py_ssize_t at = (Py_ssize_t)row * grid->cols + column->first_node;
     int16_t offset[NODES], counts[NODES];
     memcpy(offset, grid->offset + at, sizeof offset);
-    widen_luma(column, offset, shuffles, fitted ? HALVED : WHOLE, wide, OFFSET);
+    widen_luma(&places, offset, shuffles, fitted ? HALVED : WHOLE, wide, OFFSET);
     if (fitted) { /* written out, so that the columns' places stay in registers */
         EACH_LANE(i, NODES)
             counts[i] = is_fitted(offset[i]) ? -1 : 0;
-        widen_gain(column, grid->gain + at, counts, shuffles, wide, GAIN_Y);
-        widen_gain(column, grid->gain + plane + at, counts, shuffles, wide, GAIN_U);
-        widen_gain(column, grid->gain + 2 * plane + at, counts, shuffles, wide, GAIN_V);
+        widen_gain(&places, grid->gain + at, counts, shuffles, wide, GAIN_Y);
+        widen_gain(&places, grid->gain + plane + at, counts, shuffles, wide, GAIN_U);
+        widen_gain(&places, grid->gain + 2 * plane + at, counts, shuffles, wide, GAIN_V);
     }
     if (grid->colour) {
-        widen_colour(column, grid->colour + at, shuffles, wide, COLOUR);
-        widen_colour(column, grid->colour + plane + at, shuffles, wide, COLOUR + 1);
-        widen_colour(column, grid->colour + 2 * plane + at, shuffles, wide, COLOUR + 2);
+        widen_colour(&places, grid->colour + at, shuffles, wide, COLOUR);
+        widen_colour(&places, grid->colour + plane + at, shuffles, wide, COLOUR + 1);
+        widen_colour(&places, grid->colour + 2 * plane + at, shuffles, wide, COLOUR + 2);
     }
 }
 
@@ -174,7 +194,8 @@ static void widen_slowly(const Work *w, const Grid *grid, int row, int block, Wi
 }
 
 /* Fills in a cached grid row for the blocks of a span, where that was not done for another row of pixels. */
-INLINED void widen_span(const Work *w, const Grid *grid, int slot, const Span *span)
+INLINED void widen_span(const Work *w, const Grid *grid, int slot, const Span *span, const int narrow, const int shuffles,
+                        const int fitted)
 {
     uint8_t *done = w->is_wide[slot];
     const int row = w->node_row[slot];
@@ -184,22 +205,30 @@ INLINED void widen_span(const Work *w, const Grid *grid, int slot, const Span *s
             continue;
         done[block] = 1;
         Wide *wide = &w->wide[slot][block];
-        if (!w->layout->narrow)
-            widen_slowly(w, grid, row, block, wide);
-        else if (w->shuffles && grid->gain)
-            widen_narrow(w, grid, row, block, wide, 1, 1);
+        if (narrow)
+            widen_narrow(w, grid, row, block, wide, shuffles, fitted);
         else
-            widen_narrow(w, grid, row, block, wide, w->shuffles, grid->gain != NULL);
+            widen_slowly(w, grid, row, block, wide);
     }
 }
 
-/* Several of them, as bits of `slots`, for all of the band. */
-WIDE static void widen(const Work *w, const Grid *grid, unsigned slots)
+INLINED void widen_rows(const Work *w, const Grid *grid, unsigned slots, const int narrow, const int shuffles, const int fitted)
 {
     for (int slot = 0; slot < SLOTS; slot++)
         for (int s = 0; slots >> slot & 1 && s < w->span_count; s++)
             if (w->spans[s].kind == BAND)
-                widen_span(w, grid, slot, &w->spans[s]);
+                widen_span(w, grid, slot, &w->spans[s], narrow, shuffles, fitted);
+}
+
+/* Several of them, as bits of `slots`, for all of the band. What is usual has a loop of its own. */
+WIDE static void widen(const Work *w, const Grid *grid, unsigned slots)
+{
+    if (!w->layout->narrow)
+        widen_rows(w, grid, slots, 0, 0, 0);
+    else if (w->shuffles && grid->gain)
+        widen_rows(w, grid, slots, 1, 1, 1);
+    else
+        widen_rows(w, grid, slots, 1, w->shuffles, grid->gain != NULL);
 }
 
 #endif
