@@ -74,6 +74,7 @@ INLINED Moments moments(const Gradients *g)
 
 #define FLAT (AREA * 2 * 2)   /* regularises the normal equations: noise of about 1 code value */
 #define STEP_MAX (Q * 3 / 4)
+#define HAIR 1                /* in 1/16 pixel: what moves by no more stands still; noise moves everything by as much */
 
 /* floor(q), limited to +-STEP_MAX; below 2^31 they all are. */
 INLINED void steps_of(const double *restrict quotients, int count, int32_t *restrict out)
@@ -176,6 +177,8 @@ WIDE static void subpixel(const Stage *stage, const Level *previous, const Level
         for (int bx = 0; bx < stage->cols; bx++) {
             Range range = sixteenths(range_of(previous, bx * WINDOW, by * WINDOW));
             Vector v = limited(vectors[bx].x * Q + sx[bx], vectors[bx].y * Q + sy[bx], range);
+            if (abs(v.x) <= HAIR && abs(v.y) <= HAIR)
+                v = (Vector){0, 0};
             sums[bx] = sad(window_at(current, bx * WINDOW, by * WINDOW), landing(previous, bx, by, v), stride);
             between[count] = bx;
             count += (part(v.x) | part(v.y)) != 0;

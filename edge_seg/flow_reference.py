@@ -23,6 +23,7 @@ SIDE_MIN = 16
 Q = 16
 FLAT = WINDOW * WINDOW * 2 * 2
 STEP_MAX = Q * 3 // 4
+HAIR = 1
 STILL = 2 * WINDOW * WINDOW
 MUCH_BETTER = 2
 APART = Q // 2
@@ -218,7 +219,9 @@ def _subpixel(windows: _Windows, vectors: I64) -> tuple[I64, F32]:
     step = np.stack([xy * yt - yy * xt, xy * xt - xx * yt], -1)
     step = (4 * Q * step + det[:, None]) // (2 * det[:, None])
     texture = np.maximum(smaller, 0) / np.float32(4 * WINDOW * WINDOW)
-    return vectors * Q + np.clip(step, -STEP_MAX, STEP_MAX), texture
+    steps = vectors * Q + np.clip(step, -STEP_MAX, STEP_MAX)
+    steps[(np.abs(steps) <= HAIR).all(-1)] = 0
+    return steps, texture
 
 
 def _sad_bilinear(windows: _Windows, q: I64, part_of_window: slice = slice(None)) -> I64:

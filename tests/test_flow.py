@@ -66,6 +66,23 @@ def run(
     return [steps, *out, mean_residual, *pictures, *(mean for _, mean in prepared)]
 
 
+def test_what_stands_still_under_a_cameras_noise_has_no_vector() -> None:
+    rng = np.random.default_rng(3)
+    scene = texture(144, 256).astype(np.float32)
+    previous, current = (
+        np.clip(np.rint(scene + rng.normal(0, 1.5, scene.shape)), 0, 255).astype(np.uint8) for _ in range(2)
+    )
+    assert (estimate(previous, current).steps == 0).all(-1).mean() > 0.98
+
+
+def test_slow_motion_is_motion() -> None:
+    scene = cv2.resize(texture(144, 256), (2048, 1152), interpolation=cv2.INTER_CUBIC)
+    moved = np.roll(scene, -1, axis=1)  # an eighth of a pixel of the small picture
+    previous, current = (cv2.resize(at, (256, 144), interpolation=cv2.INTER_AREA) for at in (scene, moved))
+    vectors = inner(estimate(previous, current).vectors, 4)
+    np.testing.assert_allclose(np.median(vectors, axis=(0, 1)), (1 / 8, 0), atol=1 / 16)
+
+
 @pytest.mark.parametrize("block_px", [2, 4, 8])
 @pytest.mark.parametrize(("dx", "dy"), [(0, 0), (1, 0), (0, -2), (5, 3), (-11, 7), (16, -16)])
 def test_integer_translations_are_recovered(dx: int, dy: int, block_px: int) -> None:
