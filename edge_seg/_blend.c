@@ -70,11 +70,11 @@ static int is_plain(const Plane *plane)
     return plane->stride == 0 && memcmp(plane->data, plane->data + 1, (size_t)plane->cols - 1) == 0;
 }
 
-/* Rows first to last of a plane; as one piece, if they lie so in both. */
-static void copy_rows(const Plane *from, const Plane *out, int first, int last)
+/* Rows first to last of a plane; as one piece, if they lie so in both. `plain`: whether that is what it is. */
+static void copy_rows(const Plane *from, int plain, const Plane *out, int first, int last)
 {
     const size_t bytes = (size_t)(last - first) * (size_t)out->cols;
-    if (out->stride == out->cols && is_plain(from)) {
+    if (out->stride == out->cols && plain) {
         memset(ROW(out, first), from->data[0], bytes);
         return;
     }
@@ -113,6 +113,11 @@ static void composite(Work *w, const Plane front[3], const Plane back[3], const 
     find_kinds(w, grid);
     const int apart = out[0].data != front[0].data && out[0].data != back[0].data;
     int copied = BAND; /* what all of the strip was filled with before */
+    int plain[FRONT + 1][3];
+    for (int k = 0; k < 3; k++) {
+        plain[FRONT][k] = is_plain(&front[k]);
+        plain[BACK][k] = is_plain(&back[k]);
+    }
     for (int pair = 0; 2 * pair < w->height; pair++) {
         const int count = 2 * pair + 1 < w->height ? 2 : 1;
         if (apart && pair % STRIP == 0) {
@@ -121,9 +126,9 @@ static void composite(Work *w, const Plane front[3], const Plane back[3], const 
             const int end = 2 * (pair + STRIP) < w->height ? pair + STRIP : (w->height + 1) / 2;
             copied = larger_part(w);
             const Plane *from = copied == FRONT ? front : back;
-            copy_rows(&from[0], &out[0], 2 * pair, 2 * end < w->height ? 2 * end : w->height);
+            copy_rows(&from[0], plain[copied][0], &out[0], 2 * pair, 2 * end < w->height ? 2 * end : w->height);
             for (int k = 1; k < 3; k++)
-                copy_rows(&from[k], &out[k], pair, end);
+                copy_rows(&from[k], plain[copied][k], &out[k], pair, end);
         }
         prepare(w, grid, pair, count, &place);
         lines_init(&lines, w, &place, pair, count, front, back, out);
