@@ -38,7 +38,7 @@ from edge_seg.memory import keep_freed
 from edge_seg.model_card import ModelSettings
 from edge_seg.pyramid import Yuv444, shrink
 from edge_seg.segmenter import Segmenter, open_segmenter
-from edge_seg.types import ALPHA_ONE, F32, I420, U8, Alpha, Frame, Mask
+from edge_seg.types import ALPHA_ONE, F32, I420, U8, Alpha, Frame, Mask, is_fitted
 
 SIZES = ((1280, 720), (1920, 1080))
 QUALITIES: tuple[Quality, ...] = ("fast", "balanced", "best")
@@ -133,8 +133,7 @@ def time_size(pictures: list[I420], size: tuple[int, int], cold: bool) -> None:
 def blended_share(alpha: Alpha) -> float:
     """Of the grid's cells, those that are neither all person nor all room."""
     offset = alpha.offset
-    fitted = alpha.gain is not None
-    pure = (offset == 0) | (offset == ALPHA_ONE) if fitted else (offset <= 2) | (offset >= ALPHA_ONE)
+    pure = (offset <= 2) | (offset >= ALPHA_ONE) if alpha.gain is None else ~is_fitted(offset)
     return 1 - float(cv2.erode(pure.astype(np.uint8), np.ones((2, 2), np.uint8)).mean())
 
 

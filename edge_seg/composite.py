@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_seg import kernels
-from edge_seg.types import ALPHA_ONE, I16, I420, U8, Alpha
+from edge_seg.types import I16, I420, U8, Alpha, is_fitted
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -58,7 +58,7 @@ def alpha_256(offset: I16, gain: I16 | None, planes: Planes) -> I32:
     else:
         # In halves, so that no sum leaves 16 bits. Chroma is applied first: two rows of luma have it in common.
         y, u, v = (_at_each_pixel((plane.astype(np.int32) - 128) << 7, (height, width)) for plane in planes)
-        counts = (offset != 0) & (offset != ALPHA_ONE)
+        counts = is_fitted(offset)
         gain_y, gain_u, gain_v = (_along_rows(np.where(counts, g, 0).astype(np.int32), across) for g in gain)
         above, below = (
             (level[row] >> 1) + (gain_u[row] * u >> 16) + (gain_v[row] * v >> 16) for row in down[:2]

@@ -29,7 +29,7 @@ from annotated_types import Interval
 from edge_seg import kernels
 from edge_seg.composite import alpha_256
 from edge_seg.pyramid import Yuv444
-from edge_seg.types import ALPHA_ONE, F32, GAIN_ONE, I16, I420, U8, Alpha, Mask, fixed
+from edge_seg.types import ALPHA_ONE, F32, GAIN_ONE, I16, I420, U8, Alpha, Mask, fixed, is_fitted
 
 Quality = Literal["fast", "balanced", "best"]
 
@@ -173,7 +173,7 @@ def refine_reference(
     alpha, around = at_nodes(), np.ones((3, 3), np.uint8)
     none, all_of_it = cv2.dilate(alpha, around) < negligible, cv2.erode(alpha, around) > 1 - negligible
     out_gain[:], out_offset[:] = fixed(gain, GAIN_ONE), fixed(offset, ALPHA_ONE)
-    out_offset[out_gain.any(axis=0) & ((out_offset == 0) | (out_offset == ALPHA_ONE))] -= 1  # the gains count
+    out_offset[out_gain.any(axis=0) & ~is_fitted(out_offset)] -= 1  # the gains count
     out_offset[none], out_offset[all_of_it] = 0, ALPHA_ONE
 
 

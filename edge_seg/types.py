@@ -204,12 +204,17 @@ class Alpha(NamedTuple):
     seq: int
     """The frame that it is for."""
     gain: I16 | None = None
-    """Shape: (3, rows, cols), int16, contiguous, per Y, U and V, in units of 1 / GAIN_ONE. Where the offset is exactly
-    0 or ALPHA_ONE a node has no gain, whatever stands here: most of it is never written, or read. None: `offset`,
-    upsampled, is alpha."""
+    """Shape: (3, rows, cols), int16, contiguous, per Y, U and V, in units of 1 / GAIN_ONE. Nodes that are not
+    `is_fitted` have none, whatever stands here: most of it is never written, or read. None: `offset`, upsampled, is
+    alpha."""
     foreground: U8 | None = None
     """Shape: (3, rows, cols), uint8, contiguous: the person's colour nearby, to take the old background out of
     half-transparent pixels. None: they keep the colour they have. Used where there is a gain or a part of alpha."""
+
+
+def is_fitted(offset: I16) -> NDArray[np.bool_]:
+    """Of which nodes the gains count: not where the offset is exactly 0 or ALPHA_ONE. Shape: that of `offset`."""
+    return (offset != 0) & (offset != ALPHA_ONE)
 
 
 def fixed(values: F32, one: int) -> I16:

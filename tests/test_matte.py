@@ -9,7 +9,7 @@ import pytest
 from edge_seg import matte
 from edge_seg.matte import MatteSettings, Quality, refine, refine_reference, render
 from edge_seg.pyramid import Yuv444, shrink
-from edge_seg.types import ALPHA_ONE, F32, GAIN_ONE, I420, U8, Mask
+from edge_seg.types import ALPHA_ONE, F32, GAIN_ONE, I420, U8, Mask, is_fitted
 
 WIDTH, HEIGHT, COLS, ROWS = 640, 360, 256, 144
 
@@ -127,9 +127,7 @@ def test_native_equals_reference(rows: int, cols: int, radius: int, smoothing: i
         foreground = np.zeros((3, rows, cols), np.uint8)
         kernel(mask, y, u, v, gain, offset, foreground, radius, smoothing, passes, 1e-3, 2.0, 0.05,
                0.05, 0.25, 1.25, 1 / 64, 6.0, -1.0)  # fmt: skip
-        gain[:, (offset == 0) | (offset == ALPHA_ONE)] = (
-            0  # it does not count there, and may never be written
-        )
+        gain[:, ~is_fitted(offset)] = 0  # it does not count there, and may never be written
         used = gain.any(axis=0)
         results.append((gain / GAIN_ONE, offset / ALPHA_ONE, np.where(used, foreground, 0).astype(int)))
     for ours, theirs, tolerance in zip(*results, (2e-2, 2e-2, 1), strict=True):

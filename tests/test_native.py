@@ -18,7 +18,7 @@ import edge_seg
 from edge_seg import composite, flow, fusion, matte, pyramid
 from edge_seg.composite import composite as put
 from edge_seg.pyramid import shrink
-from edge_seg.types import ALPHA_ONE, I420, Mask
+from edge_seg.types import I420, Mask, is_fitted
 
 PACKAGE = Path(edge_seg.__file__).resolve().parent
 GRID = (96, 54)
@@ -85,8 +85,7 @@ def results() -> list[bytes]:
         for quality in ("fast", "balanced", "best"):
             alpha = matte.refine(target, small, matte.MatteSettings(quality=quality))
             put(picture, alpha, back, out)
-            counts = (alpha.offset != 0) & (alpha.offset != ALPHA_ONE)
-            gain = b"" if alpha.gain is None else np.where(counts, alpha.gain, 0).tobytes()
+            gain = b"" if alpha.gain is None else np.where(is_fitted(alpha.offset), alpha.gain, 0).tobytes()
             found += [alpha.offset.tobytes(), gain]
             found += [plane.tobytes() for plane in out.planes]
         previous = small
