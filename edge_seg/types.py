@@ -214,7 +214,8 @@ class Alpha(NamedTuple):
 
 def is_fitted(offset: I16) -> NDArray[np.bool_]:
     """Of which nodes the gains count: not where the offset is exactly 0 or ALPHA_ONE. Shape: that of `offset`."""
-    return (offset != 0) & (offset != ALPHA_ONE)
+    fitted: NDArray[np.bool_] = (offset != 0) & (offset != ALPHA_ONE)
+    return fitted
 
 
 def fixed(values: F32, one: int) -> I16:
